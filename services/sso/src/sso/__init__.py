@@ -1,0 +1,1 @@
+"""Turns a portal launch into a signed-in person, and issues the tokens services use."""
