@@ -1,0 +1,308 @@
+"""The error catalogue: every code Homeroom gives, its title, its cause and what to do next (C5).
+
+Codes are stable names that outsiders build on. One code, one place: here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class CodeEntry:
+    """What an admin is told beside a code."""
+
+    title: str
+    cause: str
+    next_step: str
+
+
+class Code(StrEnum):
+    """Every stable code; `entry` gives its words."""
+
+    # what a run ends with
+    AUTH_INVALID = "AUTH_INVALID"
+    AUTH_EXPIRED = "AUTH_EXPIRED"
+    PROV_UNREACHABLE = "PROV_UNREACHABLE"
+    PROV_TLS = "PROV_TLS"
+    PROV_TIMEOUT = "PROV_TIMEOUT"
+    PROV_RATE_LIMITED = "PROV_RATE_LIMITED"
+    PROV_5XX = "PROV_5XX"
+    PROV_SCOPE = "PROV_SCOPE"
+    PROV_NOT_FOUND = "PROV_NOT_FOUND"
+    PROV_BAD_PAYLOAD = "PROV_BAD_PAYLOAD"
+    PROV_PAGINATION = "PROV_PAGINATION"
+    GUARD_EMPTY_COLLECTION = "GUARD_EMPTY_COLLECTION"
+    RECORDS_QUARANTINED = "RECORDS_QUARANTINED"
+    REMOVALS_UNCONFIRMED = "REMOVALS_UNCONFIRMED"
+    SECRET_UNREADABLE = "SECRET_UNREADABLE"  # noqa: S105 - the name of a code, not a secret
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    RUN_INCOMPLETE = "RUN_INCOMPLETE"
+    RUN_OVERTAKEN = "RUN_OVERTAKEN"
+    RUN_LOST = "RUN_LOST"
+    RUN_DEADLINE = "RUN_DEADLINE"
+    RUN_CANCELLED = "RUN_CANCELLED"
+    RUN_INTERNAL = "RUN_INTERNAL"
+    # why a record is quarantined or noted
+    RECORD_NO_ID = "RECORD_NO_ID"
+    RECORD_INVALID = "RECORD_INVALID"
+    FIELD_MISSING = "FIELD_MISSING"
+    FIELD_TOO_LONG = "FIELD_TOO_LONG"
+    BAD_TEXT = "BAD_TEXT"
+    BAD_DATE = "BAD_DATE"
+    BAD_ENUM = "BAD_ENUM"
+    DUP_SOURCED_ID = "DUP_SOURCED_ID"
+    PAGE_SHIFT_DETECTED = "PAGE_SHIFT_DETECTED"
+    # what an API call is answered with
+    REQUEST_INVALID = "REQUEST_INVALID"
+    TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - the name of a code, not a secret
+    TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - the name of a code, not a secret
+    SCOPE_MISSING = "SCOPE_MISSING"
+    CLIENT_INVALID = "CLIENT_INVALID"
+    GRANT_UNSUPPORTED = "GRANT_UNSUPPORTED"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
+    INTEGRATION_DELETED = "INTEGRATION_DELETED"
+    SECRET_REQUIRED = "SECRET_REQUIRED"  # noqa: S105 - the name of a code, not a secret
+    ENDPOINT_REFUSED = "ENDPOINT_REFUSED"
+    CONFIRMATION_REQUIRED = "CONFIRMATION_REQUIRED"
+    CURSOR_INVALID = "CURSOR_INVALID"
+    BUSY = "BUSY"
+    INTERNAL = "INTERNAL"
+    # why a message went to the dead letters
+    MESSAGE_UNREADABLE = "MESSAGE_UNREADABLE"
+    MESSAGE_FAILED = "MESSAGE_FAILED"
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+
+    @property
+    def entry(self) -> CodeEntry:
+        """The title, cause and next step of this code."""
+        return CATALOGUE[self]
+
+
+CATALOGUE: dict[Code, CodeEntry] = {
+    Code.AUTH_INVALID: CodeEntry(
+        "The provider refused the credentials",
+        "The client id or secret is wrong, was changed at the provider, or the signature method does not fit.",
+        "Ask the district for the current client id and secret, enter them and run the sync again.",
+    ),
+    Code.AUTH_EXPIRED: CodeEntry(
+        "The provider's token ran out and could not be renewed",
+        "The provider accepted the credentials at first and refused them later in the same run.",
+        "Run the sync again; if it repeats, ask the provider whether the credentials were changed.",
+    ),
+    Code.PROV_UNREACHABLE: CodeEntry(
+        "The provider could not be reached",
+        "The host name does not resolve, or nothing answers at that address and port.",
+        "Check the endpoint URL for typing errors and ask the district whether the server is up.",
+    ),
+    Code.PROV_TLS: CodeEntry(
+        "The provider's certificate is not valid",
+        "The certificate has expired, is self-signed or belongs to another host, so we sent nothing.",
+        "Ask the district or provider to install a valid certificate; we never skip this check.",
+    ),
+    Code.PROV_TIMEOUT: CodeEntry(
+        "The provider did not answer in time",
+        "A page was not delivered within its deadline, several times in a row.",
+        "Run the sync again outside the provider's busy hours; if it repeats, ask the provider.",
+    ),
+    Code.PROV_RATE_LIMITED: CodeEntry(
+        "The provider asked us to slow down for too long",
+        "It kept answering 429 although we waited as it asked.",
+        "Run the sync again later, or ask the provider to raise the limit.",
+    ),
+    Code.PROV_5XX: CodeEntry(
+        "The provider reports an error of its own",
+        "It kept answering with a 5xx status after several tries.",
+        "Run the sync again later; if it repeats, give the provider the time and the path in the run's log.",
+    ),
+    Code.PROV_SCOPE: CodeEntry(
+        "The provider does not share everything that is needed",
+        "It refused one of the collections (403) with credentials it otherwise accepts.",
+        "Ask the district to share the collection named in the run's log with this application.",
+    ),
+    Code.PROV_NOT_FOUND: CodeEntry(
+        "There is no OneRoster service at this endpoint",
+        "The address answers 404 for a collection every OneRoster provider has.",
+        "Check the endpoint URL; it may be the server's root or end in /ims/oneroster/v1p1.",
+    ),
+    Code.PROV_BAD_PAYLOAD: CodeEntry(
+        "The provider's answer could not be understood",
+        "A page was cut off, was not JSON, or did not hold a list of records.",
+        "Run the sync again; if it repeats, give the provider the path and page in the run's log.",
+    ),
+    Code.PROV_PAGINATION: CodeEntry(
+        "The provider's pages have no end",
+        "It served far more pages than its own count or our limit allows, or the same page again and again.",
+        "Give the provider the path in the run's log.",
+    ),
+    Code.GUARD_EMPTY_COLLECTION: CodeEntry(
+        "A collection that was not empty arrived empty",
+        "The provider served no records where the last sync had some. Nothing was changed.",
+        "Ask the district whether its export failed; when the records are back, run the sync again.",
+    ),
+    Code.RECORDS_QUARANTINED: CodeEntry(
+        "Some records could not be understood",
+        "They are listed with id, collection and reason; each keeps its last good value.",
+        "Correct the listed records in the SIS; the next sync takes them up by itself.",
+    ),
+    Code.REMOVALS_UNCONFIRMED: CodeEntry(
+        "Some records were missing, but that they are gone could not be proved",
+        "The provider's pages and its counts do not agree, so what was missing was kept.",
+        "Nothing to do now; the next complete sync decides. If it repeats, ask the provider about its counts.",
+    ),
+    Code.SECRET_UNREADABLE: CodeEntry(
+        "The stored credentials could not be opened",
+        "They were sealed to a key this gateway does not hold.",
+        "Enter the secret again, or give the gateway its earlier key.",
+    ),
+    Code.STORE_UNAVAILABLE: CodeEntry(
+        "The roster store did not answer",
+        "What is stored could not be read, so nothing could be compared.",
+        "Nothing to do; the run is tried again by itself. If it repeats, see the runbook of the roster store.",
+    ),
+    Code.RUN_INCOMPLETE: CodeEntry(
+        "Part of what was fetched did not reach the store",
+        "A message was lost or could not be read, so the picture was not applied.",
+        "Nothing to do; the run is tried again by itself. If it repeats, look at the dead letters.",
+    ),
+    Code.RUN_OVERTAKEN: CodeEntry(
+        "A newer run took over",
+        "A newer run or attempt of the same integration was heard of first.",
+        "Look at the newer run.",
+    ),
+    Code.RUN_LOST: CodeEntry(
+        "The worker of this run was lost several times",
+        "It stopped reporting and every further attempt ended the same way.",
+        "Run the sync again; operations should look at the gateway's logs for the run's id.",
+    ),
+    Code.RUN_DEADLINE: CodeEntry(
+        "The run took longer than it may",
+        "It did not finish before its deadline.",
+        "Run the sync again; if the provider is that slow every time, raise the deadline.",
+    ),
+    Code.RUN_CANCELLED: CodeEntry(
+        "The run was cancelled", "Somebody cancelled it before it was applied.", "Run the sync again when wanted."
+    ),
+    Code.RUN_INTERNAL: CodeEntry(
+        "The run failed for a reason of our own",
+        "Something we did not foresee happened; the roster was not changed.",
+        "Run the sync again; operations find the cause in the logs under the run's id.",
+    ),
+    Code.RECORD_NO_ID: CodeEntry(
+        "A record has no sourcedId", "It can't be told from others.", "Give the record an id in the SIS."
+    ),
+    Code.RECORD_INVALID: CodeEntry(
+        "A record has the wrong shape",
+        "A field holds another kind of value than OneRoster says.",
+        "Correct the record in the SIS.",
+    ),
+    Code.FIELD_MISSING: CodeEntry(
+        "A required field is missing", "OneRoster requires it.", "Fill the field in the SIS."
+    ),
+    Code.FIELD_TOO_LONG: CodeEntry(
+        "A field is too long", "No honest value is that long.", "Shorten the value in the SIS."
+    ),
+    Code.BAD_TEXT: CodeEntry(
+        "A text holds characters that can't be stored",
+        "NUL or half a surrogate pair.",
+        "Enter the value again in the SIS.",
+    ),
+    Code.BAD_DATE: CodeEntry("A date does not exist", "It is no calendar date.", "Correct the date in the SIS."),
+    Code.BAD_ENUM: CodeEntry(
+        "A field holds a word OneRoster does not know",
+        "The value is none of those the specification lists.",
+        "Correct the value in the SIS.",
+    ),
+    Code.DUP_SOURCED_ID: CodeEntry(
+        "The same sourcedId came more than once",
+        "The first record was taken; usually a page moved while it was read.",
+        "If it repeats every run, make the ids unique in the SIS.",
+    ),
+    Code.PAGE_SHIFT_DETECTED: CodeEntry(
+        "The provider's data changed while it was read",
+        "Counts differed between the first and the last page, so nobody was taken for gone.",
+        "Nothing to do; the next sync completes the picture.",
+    ),
+    Code.REQUEST_INVALID: CodeEntry(
+        "The request has unknown or wrong fields",
+        "They are listed under `errors`.",
+        "Correct the listed fields and send the request again.",
+    ),
+    Code.TOKEN_MISSING: CodeEntry(
+        "No access token was sent",
+        "The Authorization header is missing or is no bearer token.",
+        "Get a token from /oauth2/token and send it as `Authorization: Bearer …`.",
+    ),
+    Code.TOKEN_INVALID: CodeEntry(
+        "The access token is not valid",
+        "It has expired, was altered or was issued by somebody else.",
+        "Get a new token from /oauth2/token.",
+    ),
+    Code.SCOPE_MISSING: CodeEntry(
+        "The access token does not allow this",
+        "It lacks the scope named in `detail`.",
+        "Get a token with that scope, if your client may have it.",
+    ),
+    Code.CLIENT_INVALID: CodeEntry(
+        "The client is unknown or its secret is wrong",
+        "The client id and secret do not fit together.",
+        "Check both; a lost secret can't be shown again, only replaced.",
+    ),
+    Code.GRANT_UNSUPPORTED: CodeEntry(
+        "This way of getting a token is not offered",
+        "Only client credentials are.",
+        "Use grant_type=client_credentials.",
+    ),
+    Code.NOT_FOUND: CodeEntry(
+        "There is nothing here", "The id is unknown, or not yours to see.", "Check the id and the path."
+    ),
+    Code.METHOD_NOT_ALLOWED: CodeEntry(
+        "This path does not take that method", "See the OpenAPI document.", "Use a method the path offers."
+    ),
+    Code.SYNC_IN_PROGRESS: CodeEntry(
+        "A run of this integration is under way",
+        "An integration has one run at a time.",
+        "Follow the run named in `run_id`; start another when it has ended.",
+    ),
+    Code.INTEGRATION_DELETED: CodeEntry(
+        "The integration was deleted",
+        "Its people and classes are kept, but it gets no more updates.",
+        "Create a new integration.",
+    ),
+    Code.SECRET_REQUIRED: CodeEntry(
+        "The secret must be entered again",
+        "Endpoint, client id or auth method changed, and a secret is only ever sent where it was entered for.",
+        "Send the connection again with its secret.",
+    ),
+    Code.ENDPOINT_REFUSED: CodeEntry(
+        "This endpoint is not allowed",
+        "It must be https and reachable on the public internet.",
+        "Enter the provider's public https address.",
+    ),
+    Code.CONFIRMATION_REQUIRED: CodeEntry(
+        "This needs an explicit confirmation", "`confirm` must be true.", 'Send {"confirm": true}.'
+    ),
+    Code.CURSOR_INVALID: CodeEntry(
+        "The cursor is not one of ours",
+        "Cursors are opaque and come from an earlier answer.",
+        "Send the cursor unchanged, or none to begin at the start.",
+    ),
+    Code.BUSY: CodeEntry("The service is at its limit", "All connections are in use.", "Try again in a few seconds."),
+    Code.INTERNAL: CodeEntry(
+        "Something went wrong on our side",
+        "The cause stands in our logs under the request id.",
+        "Try again; if it repeats, tell operations the request id.",
+    ),
+    Code.MESSAGE_UNREADABLE: CodeEntry(
+        "A message could not be read", "It does not have the shape its topic carries.", "See the dead-letter runbook."
+    ),
+    Code.MESSAGE_FAILED: CodeEntry(
+        "A message failed every time it was handled", "The handler raised five times.", "See the dead-letter runbook."
+    ),
+    Code.MESSAGE_TOO_LARGE: CodeEntry(
+        "A message is larger than the bus carries", "Over 1,000,000 bytes.", "Split it; see the dead-letter runbook."
+    ),
+}

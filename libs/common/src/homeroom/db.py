@@ -1,0 +1,160 @@
+"""Postgres, with a deadline on every wait.
+
+A `Database` holds the pool. SQL of any length lives in `.sql` files as named statements (`-- name: claim_run`),
+read once. Whole transactions are tried again, never single statements: `transact` takes the unit of work as a
+function, so whatever it does must be safe to do twice (reliability facts §2.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+T = TypeVar("T")
+
+ACQUIRE_SECONDS = 10.0
+STATEMENT_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+
+TRANSIENT = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+"""What may pass by itself: the whole unit of work is tried again."""
+
+
+class DatabaseBusy(Exception):  # noqa: N818 - a state rather than a mistake; becomes 503 BUSY
+    """No connection was free within the deadline."""
+
+
+def load_statements(package: str, folder: str = "sql") -> Mapping[str, str]:
+    """Read the named statements of a package's `.sql` files.
+
+    A statement begins with `-- name: NAME` and ends where the next begins. Raises ValueError for a name used twice.
+    """
+    statements: dict[str, str] = {}
+    for entry in sorted(files(package).joinpath(folder).iterdir(), key=lambda found: found.name):
+        if not entry.name.endswith(".sql"):
+            continue
+        for name, body in re.findall(
+            r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", entry.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            if name in statements:
+                msg = f"the statement {name} stands twice in {package}/{folder}"
+                raise ValueError(msg)
+            statements[name] = body.strip()
+    return statements
+
+
+class Database:
+    """A pool of connections to one Postgres, for one service's schema."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self.pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str, *, schema: str, size: int = 8, application: str = "homeroom"
+    ) -> AsyncIterator[Database]:
+        """Open the pool and close it at the end; `schema` becomes the search path."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            max_inactive_connection_lifetime=120,
+            server_settings={
+                "search_path": f"{schema},public",
+                "application_name": application,
+                "lock_timeout": "30s",
+                "idle_in_transaction_session_timeout": "120s",
+                "timezone": "UTC",
+            },
+        )
+        try:
+            yield cls(pool)
+        finally:
+            try:
+                await asyncio.wait_for(pool.close(), timeout=CONNECT_SECONDS)
+            except TimeoutError:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for reading; raises `DatabaseBusy` when none is free in time."""
+        try:
+            connection = await self.pool.acquire(timeout=ACQUIRE_SECONDS)
+        except TimeoutError as error:
+            msg = f"no connection was free within {ACQUIRE_SECONDS:.0f} s"
+            raise DatabaseBusy(msg) from error
+        try:
+            yield connection
+        finally:
+            await self.pool.release(connection, timeout=ACQUIRE_SECONDS)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction, not tried again. Prefer `transact` for writing."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]], *, tries: int = 5) -> T:
+        """Run `work` in a transaction, and the whole of it again if the failure may pass by itself.
+
+        `work` must be safe to repeat: after a lost connection nobody knows whether COMMIT arrived.
+        """
+        for attempt in range(1, tries + 1):
+            try:
+                async with self.transaction() as connection:
+                    return await work(connection)
+            except (*TRANSIENT, DatabaseBusy):
+                if attempt == tries:
+                    raise
+                await asyncio.sleep(min(5.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.5))
+        raise AssertionError  # the loop returns or raises
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of one statement."""
+        async with self.connection() as connection:
+            return await connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
+        """The first row of one statement, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        """The first value of the first row of one statement, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchval(sql, *args)
+
+    async def ping(self) -> None:
+        """Return if the database answers."""
+        await self.fetchval("SELECT 1")
