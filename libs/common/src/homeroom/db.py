@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
+import msgspec
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -25,6 +26,8 @@ else:
     Connection = asyncpg.Connection
 
 T = TypeVar("T")
+
+_STATEMENT = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
@@ -61,14 +64,23 @@ def load_statements(package: str, folder: str = "sql") -> Mapping[str, str]:
     for entry in sorted(files(package).joinpath(folder).iterdir(), key=lambda found: found.name):
         if not entry.name.endswith(".sql"):
             continue
-        for name, body in re.findall(
-            r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", entry.read_text("utf-8"), re.MULTILINE | re.DOTALL
-        ):
+        for name, body in _STATEMENT.findall(entry.read_text("utf-8")):
             if name in statements:
                 msg = f"the statement {name} stands twice in {package}/{folder}"
                 raise ValueError(msg)
             statements[name] = body.strip()
     return statements
+
+
+async def _set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Let jsonb travel as plain Python values, also through COPY."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + msgspec.json.encode(value),
+        decoder=lambda value: msgspec.json.decode(value[1:]),
+    )
 
 
 class Database:
@@ -97,6 +109,7 @@ class Database:
                 "idle_in_transaction_session_timeout": "120s",
                 "timezone": "UTC",
             },
+            init=_set_codecs,
         )
         try:
             yield cls(pool)

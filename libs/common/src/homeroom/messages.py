@@ -1,0 +1,333 @@
+"""Every message on the bus: the one place where two services meet (architecture §2).
+
+JSON on the wire, tagged by `type`; unknown fields are ignored so that a newer sender does not stop an older reader.
+A message names the run, the attempt and, where a fetch is meant, the `fetch_id` of that one execution, so that
+repeats, zombies and overtaken work are recognised (fencing).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from homeroom.bus import Message, Outgoing, Reject, Topic
+from homeroom.codes import Code
+
+REGIONS = ("us", "au", "uk", "nz")
+
+
+def jobs_topic(region: str) -> str:
+    """The topic of a region's sync jobs; its lag is what workers are scaled on (G1)."""
+    return f"sync-jobs.{region}"
+
+
+JOB_TOPICS = tuple(Topic(jobs_topic(region), partitions=12) for region in REGIONS)
+CANCELLATIONS = Topic("sync-cancellations", partitions=1, retention_seconds=24 * 3600)
+ROSTER_CHANGES = Topic("roster-changes", partitions=12, retention_seconds=3 * 24 * 3600)
+SYNC_FACTS = Topic("sync-facts", partitions=6)
+TENANCY = Topic("tenancy", partitions=1, compacted=True)
+ROSTER_EVENTS = Topic("roster-events", partitions=12)
+TOPICS = (*JOB_TOPICS, CANCELLATIONS, ROSTER_CHANGES, SYNC_FACTS, TENANCY, ROSTER_EVENTS)
+
+MAX_CHUNK_RECORDS = 500
+MAX_CHUNK_BYTES = 512 * 1024
+MAX_REPORTED_ISSUES = 500
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", tag_field="type"):
+    """What all messages have in common on the wire."""
+
+
+class _Plain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """A part of a message."""
+
+
+class Options(_Plain, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an admin chose for an integration (C3, C4), with the defaults of the contract."""
+
+    sync_classes: bool = True
+    respect_enrollment_dates: bool = False
+    respect_academic_sessions: bool = False
+    sync_parents: bool = False
+    sync_demographics: bool = False
+    excluded_schools: tuple[str, ...] = ()
+
+
+# ── sync-jobs.<region> and sync-cancellations: scheduler → gateway ────────────────────────────────────────────────
+
+
+class SyncJob(_Wire, frozen=True, kw_only=True, tag="sync-job"):
+    """Fetch this integration now. `connection` is what may be seen, `sealed_secret` what only a worker can open."""
+
+    run_id: str
+    run_number: int
+    """Grows with every run over all integrations; with `attempt` it says which of two fetches is newer."""
+    attempt: int
+    integration_id: str
+    organization_id: str
+    provider: str
+    connection: dict[str, Any]
+    sealed_secret: str
+    options: Options
+    deadline: datetime
+    mode: Literal["full"] = "full"
+
+
+class CancelRun(_Wire, frozen=True, kw_only=True, tag="cancel-run"):
+    """Stop working on this run, or on attempts of it below `below_attempt`; heard by every worker."""
+
+    run_id: str
+    below_attempt: int
+    reason: Code
+
+
+# ── roster-changes: gateway → store ───────────────────────────────────────────────────────────────────────────────
+
+
+class FetchStarted(_Wire, frozen=True, kw_only=True, tag="fetch-started"):
+    """A fetch begins; older ones of the same integration are overtaken from here on."""
+
+    run_id: str
+    run_number: int
+    attempt: int
+    fetch_id: str
+    integration_id: str
+    organization_id: str
+    basis: int
+    """The number of the apply whose result the fetch is compared with; 0 before the first."""
+
+
+RemovalReason = Literal["tombstone", "absent", "confirmed", "configuration"]
+
+
+class Chunk(_Wire, frozen=True, kw_only=True, tag="chunk"):
+    """Some changed records of one collection, or the keys of some that are gone."""
+
+    fetch_id: str
+    integration_id: str
+    seq: int
+    """0, 1, 2, ... over the whole fetch."""
+    collection: str
+    records: msgspec.Raw = msgspec.Raw(b"[]")
+    """A JSON list of canonical records (`homeroom.roster`)."""
+    fingerprints: bytes = b""
+    """8 bytes, signed, big-endian, for each of `records`."""
+    removed_keys: bytes = b""
+    """16 bytes (`roster.record_key`) for each record that is gone."""
+    removal_reason: RemovalReason = "absent"
+
+
+class RecordIssue(_Plain, frozen=True, kw_only=True):
+    """A record that could not be taken as it came; its last good value is kept."""
+
+    collection: str
+    sourced_id: str | None
+    code: Code
+    field: str | None = None
+
+
+class CollectionReport(_Plain, frozen=True, kw_only=True):
+    """What a fetch saw of one collection. served = added + changed + unchanged + filtered + quarantined (I9)."""
+
+    served: int = 0
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    filtered: int = 0
+    """Left out by the integration's options, marked as deleted by the provider, or served twice."""
+    quarantined: int = 0
+    removed: int = 0
+    unconfirmed: int = 0
+    """Known records that were not seen and not proved gone; they stay."""
+    stated: int | None = None
+    """How many the provider says there are, if it says so."""
+    consistent: bool = False
+    """Whether the picture proves itself (architecture §2, "When is somebody gone?")."""
+
+
+class FetchCompleted(_Wire, frozen=True, kw_only=True, tag="fetch-completed"):
+    """The whole picture was published: `chunks` of them."""
+
+    run_id: str
+    run_number: int
+    attempt: int
+    fetch_id: str
+    integration_id: str
+    chunks: int
+    collections: dict[str, CollectionReport]
+    issues: tuple[RecordIssue, ...] = ()
+    """At most `MAX_REPORTED_ISSUES`; the counts are exact."""
+
+
+class FetchAbandoned(_Wire, frozen=True, kw_only=True, tag="fetch-abandoned"):
+    """The fetch ended without a whole picture; whatever was staged of it is thrown away."""
+
+    run_id: str
+    fetch_id: str
+    integration_id: str
+    code: Code
+
+
+RosterChange = FetchStarted | Chunk | FetchCompleted | FetchAbandoned
+
+# ── sync-facts: gateway and store → scheduler ─────────────────────────────────────────────────────────────────────
+
+
+class _Fact(_Wire, frozen=True, kw_only=True):
+    """What all facts have."""
+
+    run_id: str
+    attempt: int
+    integration_id: str
+    at: datetime
+
+
+class Claimed(_Fact, frozen=True, kw_only=True, tag="claimed"):
+    """A worker took the job."""
+
+    worker: str
+    fetch_id: str
+
+
+class Progress(_Fact, frozen=True, kw_only=True, tag="progress"):
+    """A worker is alive and has come this far; also the heartbeat."""
+
+    fetch_id: str
+    served: dict[str, int] = {}
+    pages: int = 0
+
+
+class Fetched(_Fact, frozen=True, kw_only=True, tag="fetched"):
+    """Everything was fetched and published; the store has the word now."""
+
+    fetch_id: str
+    collections: dict[str, CollectionReport]
+    issues: tuple[RecordIssue, ...] = ()
+
+
+class Applied(_Fact, frozen=True, kw_only=True, tag="applied"):
+    """The picture was applied (`apply` is None where nothing had changed)."""
+
+    fetch_id: str
+    apply: int | None
+    collections: dict[str, CollectionReport]
+    issues: tuple[RecordIssue, ...] = ()
+    students: int = 0
+    teachers: int = 0
+    classes: int = 0
+    """Active afterwards, for C5's matched and imported counts."""
+
+
+class Held(_Fact, frozen=True, kw_only=True, tag="held"):
+    """The guard keeps the picture back for a person to decide (C14)."""
+
+    fetch_id: str
+    code: Code
+    detail: str
+    collections: dict[str, CollectionReport]
+
+
+class Failed(_Fact, frozen=True, kw_only=True, tag="failed"):
+    """The attempt ended without a result. With `again`, another attempt may well succeed."""
+
+    code: Code
+    detail: str
+    """A plain sentence without personal data or secrets."""
+    again: bool = False
+
+
+Fact = Claimed | Progress | Fetched | Applied | Held | Failed
+
+# ── tenancy: scheduler → store, sso (compacted) ───────────────────────────────────────────────────────────────────
+
+
+class OrganizationState(_Wire, frozen=True, kw_only=True, tag="organization"):
+    """A district as it is now."""
+
+    id: str
+    name: str
+
+
+class IntegrationState(_Wire, frozen=True, kw_only=True, tag="integration"):
+    """An integration as it is now, without its connection."""
+
+    id: str
+    organization_id: str
+    name: str
+    provider: str
+    region: str
+    state: Literal["active", "deleted"]
+
+
+TenancyState = OrganizationState | IntegrationState
+
+# ── to and from bytes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+_encode = msgspec.json.Encoder().encode
+_JOBS = msgspec.json.Decoder(SyncJob)
+_CANCELLATIONS = msgspec.json.Decoder(CancelRun)
+_CHANGES: msgspec.json.Decoder[RosterChange] = msgspec.json.Decoder(RosterChange)
+_FACTS: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(Fact)
+_TENANCY: msgspec.json.Decoder[TenancyState] = msgspec.json.Decoder(TenancyState)
+
+T = TypeVar("T")
+
+
+def _decode(decoder: msgspec.json.Decoder[T], message: Message) -> T:
+    try:
+        return decoder.decode(message.value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Reject(message, Code.MESSAGE_UNREADABLE) from error
+
+
+def read_job(message: Message) -> SyncJob:
+    """Decode a job; `Reject` if it can't be read."""
+    return _decode(_JOBS, message)
+
+
+def read_cancellation(message: Message) -> CancelRun:
+    """Decode a cancellation; `Reject` if it can't be read."""
+    return _decode(_CANCELLATIONS, message)
+
+
+def read_change(message: Message) -> RosterChange:
+    """Decode a roster change; `Reject` if it can't be read."""
+    return _decode(_CHANGES, message)
+
+
+def read_fact(message: Message) -> Fact:
+    """Decode a fact; `Reject` if it can't be read."""
+    return _decode(_FACTS, message)
+
+
+def read_tenancy(message: Message) -> TenancyState:
+    """Decode a tenancy state; `Reject` if it can't be read."""
+    return _decode(_TENANCY, message)
+
+
+def to_jobs(job: SyncJob, region: str) -> Outgoing:
+    """A job on its region's topic."""
+    return Outgoing(jobs_topic(region), job.integration_id, _encode(job))
+
+
+def to_cancellations(cancel: CancelRun) -> Outgoing:
+    """A cancellation for all workers."""
+    return Outgoing(CANCELLATIONS.name, cancel.run_id, _encode(cancel))
+
+
+def to_changes(change: RosterChange) -> Outgoing:
+    """A roster change, in the order of its integration."""
+    return Outgoing(ROSTER_CHANGES.name, change.integration_id, _encode(change))
+
+
+def to_facts(fact: Fact) -> Outgoing:
+    """A fact, in the order of its integration."""
+    return Outgoing(SYNC_FACTS.name, fact.integration_id, _encode(fact))
+
+
+def to_tenancy(state: TenancyState) -> Outgoing:
+    """A state on the compacted topic."""
+    kind = "organization" if isinstance(state, OrganizationState) else "integration"
+    return Outgoing(TENANCY.name, f"{kind}:{state.id}", _encode(state))
