@@ -1,0 +1,75 @@
+"""Puts the store together: what is opened, in which role, and closed again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+from homeroom.service import Parts, create_app, run_api, run_roles, run_worker
+
+from homeroom.bus.opening import open_bus
+from homeroom.db import Database
+from homeroom.messages import ROSTER_CHANGES, TOPICS
+from homeroom.migrate import migrate
+from roster_store import changes_api, fingerprints, oneroster
+from roster_store.changes import GROUP, MAX_BATCH, ChangeConsumer
+from roster_store.relay import Relay
+from roster_store.settings import StoreSettings
+
+NAME = "roster-store"
+SCHEMA = "roster"
+
+
+async def _open_database(parts: Parts, settings: StoreSettings) -> Database:
+    return await parts.open(
+        "database",
+        Database.open(
+            settings.database_url.get_secret_value(),
+            schema=SCHEMA,
+            size=settings.database_pool_size,
+            application=NAME,
+        ),
+        ping=lambda database: database.ping(),
+    )
+
+
+def make_app(settings: StoreSettings) -> FastAPI:
+    """The REST face: fingerprints, the change feed, OneRoster."""
+
+    async def open_parts(app: FastAPI, parts: Parts) -> None:
+        app.state.database = await _open_database(parts, settings)
+
+    return create_app(
+        name=NAME,
+        title="Homeroom roster store",
+        settings=settings,
+        routers=[fingerprints.router, changes_api.router, oneroster.router],
+        open_parts=open_parts,
+    )
+
+
+async def work(settings: StoreSettings, parts: Parts, stop: asyncio.Event) -> None:
+    """The worker: stage and apply what the gateway sends, relay what changed."""
+    database = await _open_database(parts, settings)
+    bus = await parts.open("bus", open_bus(settings), ping=lambda bus: bus.ping())
+    await bus.ensure_topics(TOPICS)
+    consumer = bus.consumer(
+        [ROSTER_CHANGES.name], ChangeConsumer(database, bus).handle, group=GROUP, max_batch=MAX_BATCH
+    )
+    parts.start("changes", consumer.run)
+    parts.start("relay", lambda: Relay(database, bus).run(stop))
+    await stop.wait()
+    await consumer.stop()
+
+
+def main() -> None:
+    """`python -m roster_store api|worker|migrate`."""
+    settings = StoreSettings()
+    run_roles(
+        NAME,
+        api=lambda: run_api(make_app(settings), settings),
+        worker=lambda: run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop)),
+        migrate=lambda: asyncio.run(
+            migrate(settings.database_url.get_secret_value(), schema=SCHEMA, package="roster_store")
+        ),
+    )

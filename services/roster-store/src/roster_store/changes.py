@@ -1,0 +1,58 @@
+"""The consumer of `roster-changes`: each message to what handles it, in the order of its partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+
+import msgspec
+
+from homeroom.bus import Bus, Message, Reject
+from homeroom.codes import Code
+from homeroom.db import Database
+from homeroom.messages import Chunk, FetchAbandoned, FetchCompleted, FetchStarted, RosterChange, read_change, to_facts
+from roster_store.completion import complete_fetch
+from roster_store.staging import StagedRows, abandon_fetch, read_chunk, stage_chunks, start_fetch
+
+GROUP = "roster-store"
+MAX_BATCH = 40
+"""Messages taken at once: 40 chunks of 500 records make COPYs of 20,000 rows."""
+
+
+class ChangeConsumer:
+    """The handler of `roster-changes`; everything it does may be done twice."""
+
+    def __init__(self, database: Database, bus: Bus) -> None:
+        self._database = database
+        self._bus = bus
+
+    async def handle(self, messages: Sequence[Message]) -> None:
+        """Take a batch of one partition; neighbouring chunks of a fetch are staged in one transaction."""
+        changes = [_read(message) for message in messages]
+        for fetch_id, group in groupby(changes, key=lambda change: change[0]):
+            if fetch_id is not None:
+                chunks = [part for _, part in group if isinstance(part, StagedRows)]
+                await self._database.transact(partial(stage_chunks, fetch_id=fetch_id, chunks=chunks))
+                continue
+            for _, change in group:
+                await self._handle(change)
+
+    async def _handle(self, change: RosterChange | StagedRows) -> None:
+        if isinstance(change, FetchStarted):
+            await self._database.transact(partial(start_fetch, started=change))
+        elif isinstance(change, FetchAbandoned):
+            await self._database.transact(partial(abandon_fetch, abandoned=change))
+        elif isinstance(change, FetchCompleted) and (fact := await complete_fetch(self._database, change)):
+            await self._bus.publish(to_facts(fact))
+
+
+def _read(message: Message) -> tuple[str | None, RosterChange | StagedRows]:
+    """The message; with the fetch's id and its rows if it is a chunk."""
+    change = read_change(message)
+    if not isinstance(change, Chunk):
+        return None, change
+    try:
+        return change.fetch_id, read_chunk(change)
+    except (msgspec.DecodeError, ValueError, KeyError) as error:
+        raise Reject(message, Code.MESSAGE_UNREADABLE) from error

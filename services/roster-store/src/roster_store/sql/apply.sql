@@ -1,0 +1,70 @@
+-- name: plan_upserts
+SELECT count(*) FILTER (WHERE held.sourced_id IS NULL OR (held.origin = 'synced' AND NOT held.active)) AS added,
+       count(*) FILTER (WHERE held.origin = 'synced' AND held.active AND held.fingerprint <> staged.fingerprint) AS changed,
+       count(*) FILTER (WHERE held.origin = 'manual') AS manual
+FROM roster_staging.{staging} AS staged
+LEFT JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = staged.sourced_id;
+
+-- name: plan_removals
+SELECT count(*)
+FROM roster_staging.{staging} AS staged
+JOIN {table} AS held ON held.integration_no = $1 AND held.key = staged.key
+WHERE staged.collection = $2 AND held.active AND held.origin = 'synced';
+
+-- name: holds_any
+SELECT EXISTS (SELECT FROM {table} WHERE integration_no = $1 AND active AND origin = 'synced');
+
+-- name: take_apply_no
+WITH locked AS MATERIALIZED (SELECT pg_advisory_lock(hashtextextended('roster.apply', 0))),
+     identified AS MATERIALIZED (SELECT pg_current_xact_id() AS xid FROM locked),
+     numbered AS MATERIALIZED (SELECT nextval('apply_no') AS no, xid FROM identified)
+SELECT no, xid::text AS xid, pg_advisory_unlock(hashtextextended('roster.apply', 0)) AS unlocked FROM numbered;
+
+-- name: insert_apply
+INSERT INTO apply (no, xid, integration_no, run_id, applied_at, segments, counts)
+VALUES ($1, $2::text::xid8, $3, $4, now(), $5, $6);
+
+-- name: insert_all
+INSERT INTO {table} (integration_no, changed_by, change_no, version, change, active, {columns})
+SELECT $1, $2, $3 + row_number() OVER (), 1, 'added', true, {columns}
+FROM roster_staging.{staging};
+
+-- name: upsert
+INSERT INTO {table} AS held (integration_no, changed_by, change_no, version, change, active, {columns})
+SELECT $1, $2, $3 + row_number() OVER (), 1, 'added', true, {columns}
+FROM roster_staging.{staging}
+ON CONFLICT (integration_no, sourced_id) DO UPDATE
+SET changed_by = excluded.changed_by,
+    change_no = excluded.change_no,
+    version = held.version + 1,
+    change = CASE WHEN held.active THEN 'updated' ELSE 'added' END::change,
+    active = true,
+    ({columns}) = ROW ({excluded})
+WHERE held.origin = 'synced' AND (NOT held.active OR held.fingerprint <> excluded.fingerprint);
+
+-- name: remove
+UPDATE {table} AS held
+SET changed_by = $2,
+    change_no = $3 + gone.position,
+    version = held.version + 1,
+    change = 'removed',
+    active = false,
+    fingerprint = 0
+FROM (
+    SELECT key, row_number() OVER ()::int AS position FROM roster_staging.{staging} WHERE collection = $4
+) AS gone
+WHERE held.integration_no = $1 AND held.key = gone.key AND held.active AND held.origin = 'synced';
+
+-- name: count_active
+SELECT (SELECT count(*) FROM users WHERE integration_no = $1 AND active AND roles @> '[{"role": "student"}]') AS students,
+       (SELECT count(*) FROM users WHERE integration_no = $1 AND active AND roles @> '[{"role": "teacher"}]') AS teachers,
+       (SELECT count(*) FROM classes WHERE integration_no = $1 AND active) AS classes;
+
+-- name: finish_integration
+UPDATE integration SET last_apply = $2, students = $3, teachers = $4, classes = $5 WHERE no = $1;
+
+-- name: count_staged
+SELECT count(*) FROM roster_staging.{staging};
+
+-- name: count_removals
+SELECT count(*) FROM roster_staging.{staging} WHERE collection = $1;

@@ -1,0 +1,229 @@
+"""From staged chunks to an applied roster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from played_gateway import ROSTER, Gateway, abandoned, as_message, school, student
+
+from homeroom.bus import Message, Reject
+from homeroom.codes import Code
+from homeroom.db import Database
+from homeroom.messages import Applied, Chunk, Failed, Held, to_changes
+from homeroom.roster import RECORD_TYPES
+from roster_store.tables import TABLES
+
+
+async def rows(database: Database, table: str = "users") -> dict[str, Any]:
+    """What the store holds of a table, by sourcedId."""
+    found = await database.fetch(f"SELECT * FROM {table}")  # noqa: S608 - a test's own table name
+    return {row["sourced_id"]: row for row in found}
+
+
+async def leftovers(database: Database) -> int:
+    """Staging tables that still exist."""
+    return await database.fetchval("SELECT count(*) FROM pg_class WHERE relnamespace = 'roster_staging'::regnamespace")
+
+
+@pytest.mark.parametrize("collection", RECORD_TYPES)
+async def test_tables_have_every_field(database: Database, collection: str) -> None:
+    """Every field of a canonical record has a column, and every column a field."""
+    table = TABLES[collection]
+    columns = await database.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0", f"{table.name}_fields"
+    )
+
+    assert {row["attname"] for row in columns} == set(table.columns)
+    assert [row["attname"] for row in columns] == list(table.columns), "staging is copied to by position"
+
+
+async def test_first_sync_stores_everything(gateway: Gateway, database: Database) -> None:
+    """A complete first picture becomes the roster, counted and attributed to one apply."""
+    fact = await gateway.sync(ROSTER)
+
+    assert isinstance(fact, Applied)
+    assert {name: report.added for name, report in fact.collections.items()} == {
+        "orgs": 1,
+        "classes": 1,
+        "users": 3,
+        "enrollments": 3,
+    }
+    assert (fact.students, fact.teachers, fact.classes) == (3, 0, 1)
+    users = await rows(database)
+    assert TABLES["users"].record(users["user-1"]) == student(1)
+    assert {row["changed_by"] for row in users.values()} == {fact.apply}
+    assert await leftovers(database) == 0
+
+
+async def test_unchanged_picture_makes_no_apply(gateway: Gateway, database: Database) -> None:
+    """When the gateway saw nothing new, nothing is applied and no version grows."""
+    await gateway.sync(ROSTER)
+    fact = await gateway.sync({}, served={"users": 3})
+
+    assert isinstance(fact, Applied)
+    assert fact.apply is None
+    assert (fact.students, fact.classes) == (3, 1)
+    assert {row["version"] for row in (await rows(database)).values()} == {1}
+
+
+async def test_changes_and_removals_are_applied_together(gateway: Gateway, database: Database) -> None:
+    """Changed, new and removed records of one picture arrive in one apply; removed rows stay as tombstones."""
+    await gateway.sync(ROSTER)
+    fact = await gateway.sync(
+        {"users": [student(1, "Milena"), student(4)]},
+        {"users": ["user-3"], "enrollments": ["enrollment-3-1", "enrollment-unknown"]},
+    )
+
+    assert isinstance(fact, Applied)
+    report = fact.collections["users"]
+    assert (report.added, report.changed, report.removed) == (1, 1, 1)
+    assert fact.collections["enrollments"].removed == 1
+    users = await rows(database)
+    assert users["user-1"]["given_name"] == "Milena"
+    assert (users["user-1"]["version"], users["user-1"]["change"]) == (2, "updated")
+    assert (users["user-3"]["active"], users["user-3"]["change"]) == (False, "removed")
+    assert users["user-2"]["version"] == 1
+
+
+async def test_returning_record_is_added_again(gateway: Gateway, database: Database) -> None:
+    """A removed record that comes back is added, with a higher version than it left with."""
+    await gateway.sync(ROSTER)
+    await gateway.sync({}, {"users": ["user-3"]})
+    fact = await gateway.sync({"users": [student(3)]})
+
+    assert isinstance(fact, Applied)
+    assert fact.collections["users"].added == 1
+    row = (await rows(database))["user-3"]
+    assert (row["active"], row["version"], row["change"]) == (True, 3, "added")
+
+
+async def test_repeats_are_harmless(gateway: Gateway, database: Database) -> None:
+    """Every message of an applied fetch again changes nothing and gets the same answer."""
+    messages = gateway.messages(ROSTER)
+    first = await gateway.send(messages)
+    again = await gateway.send(messages)
+
+    assert first == again
+    assert {row["version"] for row in (await rows(database)).values()} == {1}
+    assert await database.fetchval("SELECT count(*) FROM apply") == 1
+
+
+async def test_chunks_delivered_twice_count_once(gateway: Gateway) -> None:
+    """A chunk that the bus delivers twice is staged once."""
+    messages = gateway.messages(ROSTER)
+    fact = await gateway.send([*messages[:3], *messages[1:]])
+
+    assert isinstance(fact, Applied)
+    assert fact.collections["users"].added == 3
+
+
+async def test_missing_chunk_refuses_the_picture(gateway: Gateway, database: Database) -> None:
+    """A picture with a part missing is not applied; the run is told to try again (C15)."""
+    messages = gateway.messages(ROSTER)
+    fact = await gateway.send([*messages[:2], *messages[3:]])
+
+    assert isinstance(fact, Failed)
+    assert (fact.code, fact.again) == (Code.RUN_INCOMPLETE, True)
+    assert await rows(database) == {}
+    assert await leftovers(database) == 0
+
+
+async def test_stale_comparison_is_refused(gateway: Gateway) -> None:
+    """A fetch that was compared with an older roster than the store holds is not applied."""
+    await gateway.sync(ROSTER)
+    fact = await gateway.sync({"users": [student(9)]}, basis=0)
+
+    assert isinstance(fact, Failed)
+    assert fact.code == Code.RUN_INCOMPLETE
+
+
+async def test_overtaken_fetch_is_let_go_by(gateway: Gateway, database: Database) -> None:
+    """Once a newer attempt has begun, an older one can neither complete nor leave anything behind (fencing)."""
+    zombie = gateway.messages({"users": [student(1, "Old")]})
+    newer = gateway.messages({"users": [student(1, "New")]}, attempt=2)
+    await gateway.consumer.handle(zombie[:2])
+    fact = await gateway.send(newer)
+    published = len(gateway.bus.published)
+    await gateway.consumer.handle(zombie)
+
+    assert isinstance(fact, Applied)
+    assert len(gateway.bus.published) == published
+    assert (await rows(database))["user-1"]["given_name"] == "New"
+    assert await leftovers(database) == 0
+
+
+async def test_abandoned_fetch_leaves_nothing(gateway: Gateway, database: Database) -> None:
+    """What was staged of an abandoned fetch is thrown away, and its completion is not believed."""
+    messages = gateway.messages(ROSTER)
+    await gateway.consumer.handle(messages[:3])
+    await gateway.consumer.handle([as_message(to_changes(abandoned(messages)), 9)])
+    await gateway.consumer.handle(messages[3:])
+
+    assert gateway.bus.published == []
+    assert await rows(database) == {}
+    assert await leftovers(database) == 0
+
+
+async def test_empty_collection_is_held(gateway: Gateway, database: Database) -> None:
+    """A collection that was not empty and arrives empty holds the whole picture back (C14)."""
+    await gateway.sync(ROSTER)
+    fact = await gateway.sync(
+        {"orgs": [school("South")]}, {"users": ["user-1", "user-2", "user-3"]}, served={"users": 0}
+    )
+
+    assert isinstance(fact, Held)
+    assert fact.code == Code.GUARD_EMPTY_COLLECTION
+    assert "users" in fact.detail
+    assert all(row["active"] for row in (await rows(database)).values())
+    assert set(await rows(database, "orgs")) == {"org-North"}
+
+
+async def test_manual_records_are_never_touched(gateway: Gateway, database: Database) -> None:
+    """A record made by hand keeps its value, whatever the provider says of its id (C9)."""
+    await gateway.sync(ROSTER)
+    await database.fetch("UPDATE users SET origin = 'manual' WHERE sourced_id = 'user-1'")
+    fact = await gateway.sync({"users": [student(1, "Other")]}, {"users": ["user-1"]}, served={"users": 3})
+
+    assert isinstance(fact, Applied)
+    assert (await rows(database))["user-1"]["given_name"] == "Mila"
+    report = fact.collections["users"]
+    assert (report.changed, report.removed, report.filtered) == (0, 0, 1)
+
+
+async def test_integrations_do_not_touch_each_other(gateway: Gateway, neighbour: Gateway, database: Database) -> None:
+    """The same sourcedIds in two integrations are two records."""
+    await gateway.sync(ROSTER)
+    await neighbour.sync({"users": [student(1, "Somebody else")]})
+    await neighbour.sync({}, {"users": ["user-1"]}, served={"users": 4})
+
+    found = await database.fetch("SELECT given_name, active FROM users WHERE sourced_id = 'user-1' ORDER BY 1")
+    assert [tuple(row) for row in found] == [("Mila", True), ("Somebody else", False)]
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"collection": "wizards", "records": msgspec.Raw(b"[{}]"), "fingerprints": b"12345678"},
+        {"collection": "users", "records": msgspec.Raw(b'[{"sourcedId":"1"}]'), "fingerprints": b"12345678"},
+        {"collection": "orgs", "records": msgspec.Raw(b"[]"), "fingerprints": b"12345678"},
+        {"collection": "orgs", "removed_keys": b"too short"},
+    ],
+)
+async def test_malformed_chunk_is_rejected(gateway: Gateway, chunk: dict[str, Any]) -> None:
+    """A chunk that can't be read goes to the dead letters with a reason that holds no data."""
+    message = as_message(to_changes(Chunk(fetch_id="f", integration_id="i", seq=0, **chunk)), 0)
+
+    with pytest.raises(Reject) as rejected:
+        await gateway.consumer.handle([message])
+    assert rejected.value.reason == Code.MESSAGE_UNREADABLE
+
+
+async def test_unreadable_message_is_rejected(gateway: Gateway) -> None:
+    """Bytes that are no message go to the dead letters."""
+    good = gateway.messages(ROSTER)[0]
+    bad = Message(good.topic, 0, 1, "k", b'{"type":"surprise"}', {}, good.sent_at)
+
+    with pytest.raises(Reject):
+        await gateway.consumer.handle([bad])

@@ -1,0 +1,160 @@
+"""The change feed and the relay."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from played_gateway import ROSTER, Gateway, RecordingBus, enrollment, school, section, student
+
+from homeroom.db import Database
+from homeroom.events import AppliedData, RecordData
+from roster_store.feed import Cursor, FeedEvent, Scope, read_page
+from roster_store.relay import Relay
+
+
+async def read_all(database: Database, cursor: Cursor | None = None, limit: int = 3, **scope: Any) -> list[FeedEvent]:
+    """Everything after a cursor, page by page."""
+    events: list[FeedEvent] = []
+    cursor, more = cursor or Cursor(), True
+    while more:
+        page = await read_page(database, cursor, limit, Scope(**scope))
+        events += page.events
+        cursor, more = page.cursor, page.more
+    return events
+
+
+def kinds(events: list[FeedEvent]) -> list[str]:
+    """Types and subjects, shortened."""
+    return [
+        f"{found.event.type.removeprefix('homeroom.').removesuffix('.v1')} {found.event.subject}" for found in events
+    ]
+
+
+async def test_feed_shows_every_change_once_in_order(gateway: Gateway, database: Database) -> None:
+    """Parents come before children when added, children before parents when removed, and the apply comes last."""
+    await gateway.sync(ROSTER)
+    first = await read_all(database)
+    await gateway.sync({"users": [student(1, "Milena")]}, {"enrollments": ["enrollment-2-1"], "users": ["user-2"]})
+    second = await read_all(database, first[-1].cursor)
+
+    assert [line.split()[0] for line in kinds(first)] == [
+        "org.added", "class.added", *["user.added"] * 3, *["enrollment.added"] * 3, "sync.applied",
+    ]  # fmt: skip
+    assert kinds(second)[:3] == ["user.updated users/user-1", "enrollment.removed enrollments/enrollment-2-1", "user.removed users/user-2"]  # fmt: skip
+    assert len({found.event.id for found in first + second}) == len(first + second)
+
+
+async def test_unchanged_sync_adds_nothing_to_the_feed(gateway: Gateway, database: Database) -> None:
+    """A sync that changes nothing publishes nothing, not even that it happened."""
+    await gateway.sync(ROSTER)
+    cursor = (await read_all(database))[-1].cursor
+    await gateway.sync({}, served={"users": 3})
+
+    assert await read_all(database, cursor) == []
+
+
+async def test_removal_carries_the_last_known_record(gateway: Gateway, database: Database) -> None:
+    """The event of a removal holds the record as it was, and a version above all before."""
+    await gateway.sync(ROSTER)
+    cursor = (await read_all(database))[-1].cursor
+    await gateway.sync({}, {"users": ["user-2"]})
+    (removed, _) = await read_all(database, cursor)
+
+    data = removed.event.data
+    assert isinstance(data, RecordData)
+    assert (data.record, data.version) == (student(2), 2)
+
+
+async def test_a_reader_behind_gets_the_newest_state_once(gateway: Gateway, database: Database) -> None:
+    """Folding the feed from the start gives exactly the roster, however many applies went by."""
+    for name in ("Ana", "Bea", "Cleo"):
+        await gateway.sync({"users": [student(1, name)], "orgs": [school()]})
+    events = [found for found in await read_all(database) if isinstance(found.event.data, RecordData)]
+
+    assert kinds(events) == ["org.added orgs/org-North", "user.updated users/user-1"]
+    assert events[-1].event.data.version == 3
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 100])
+async def test_pages_of_any_size_give_the_same(gateway: Gateway, database: Database, limit: int) -> None:
+    """Reading by pages of any size neither skips nor repeats an event."""
+    await gateway.sync(ROSTER)
+    await gateway.sync({"users": [student(7)], "classes": [section(2)]}, {"users": ["user-3"]})
+    everything = await read_all(database, limit=1000)
+
+    assert await read_all(database, limit=limit) == everything
+    assert len(everything) == 8 - 1 + 1 + 1 + 1 + 2
+
+
+async def test_feed_narrows_by_type_and_integration(gateway: Gateway, neighbour: Gateway, database: Database) -> None:
+    """A reader gets the types and the integration it asks for, and a neighbour's organization never."""
+    await gateway.sync(ROSTER)
+    await neighbour.sync({"users": [student(1)]})
+
+    removed_or_added = frozenset({"homeroom.user.added.v1"})
+    assert len(await read_all(database, types=removed_or_added)) == 4
+    assert len(await read_all(database, types=removed_or_added, integration_id=neighbour.integration_id)) == 1
+    own = await read_all(database, organization_id=neighbour.organization_id)
+    assert {found.integration_id for found in own} == {neighbour.integration_id}
+    applied = await read_all(database, types=frozenset({"homeroom.sync.applied.v1"}))
+    assert all(isinstance(found.event.data, AppliedData) for found in applied)
+    assert len(applied) == 2
+
+
+async def test_feed_waits_for_applies_in_flight(gateway: Gateway, neighbour: Gateway, database: Database) -> None:
+    """A reader never passes an apply that has its number but is not committed yet."""
+    await gateway.sync(ROSTER)
+    start = (await read_all(database))[-1].cursor
+    async with database.transaction() as slow:
+        from roster_store.application import take_number
+
+        number, xid = await take_number(slow)
+        await neighbour.sync({"users": [student(1)]})
+
+        assert await read_all(database, start) == []
+        integration = await slow.fetchval("SELECT no FROM integration WHERE id = $1", gateway.integration_id)
+        await slow.execute(
+            "INSERT INTO apply VALUES ($1, $2::text::xid8, $3, $4, now(), '[]', '{}')",
+            number, xid, integration, gateway.organization_id,
+        )  # fmt: skip
+
+    late = await read_all(database, start)
+    assert [found.integration_id for found in late if isinstance(found.event.data, AppliedData)] == [
+        gateway.integration_id,
+        neighbour.integration_id,
+    ]
+
+
+def test_cursors_are_opaque_and_checked() -> None:
+    """A cursor survives its text form, and any other text is refused."""
+    cursor = Cursor(12, 345)
+
+    assert Cursor.parse(str(cursor)) == cursor
+    for text in ("", "nonsense!", "AAAA", "é", str(cursor) + "A"):
+        with pytest.raises(ValueError, match="not a cursor"):
+            Cursor.parse(text)
+
+
+async def test_relay_sends_every_event_and_remembers(gateway: Gateway, database: Database) -> None:
+    """The relay sends what happened while it was away and what happens while it runs, each once."""
+    bus = RecordingBus()
+    await gateway.sync(ROSTER)
+    stop = asyncio.Event()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(Relay(database, bus).run(stop))  # type: ignore[arg-type]  # publish is all it uses
+        while len(bus.published) < 9:
+            await asyncio.sleep(0.02)
+        await gateway.sync({"enrollments": [enrollment(9, 1)]})
+        while len(bus.published) < 11:
+            await asyncio.sleep(0.02)
+        stop.set()
+    again = RecordingBus()
+    await Relay(database, again).relay_page()  # type: ignore[arg-type]
+
+    assert [dict(sent.headers)["ce_type"] for sent in bus.published[-2:]] == [
+        "homeroom.enrollment.added.v1",
+        "homeroom.sync.applied.v1",
+    ]
+    assert again.published == []
