@@ -42,7 +42,11 @@ async def test_feed_shows_every_change_once_in_order(gateway: Gateway, database:
     assert [line.split()[0] for line in kinds(first)] == [
         "org.added", "class.added", *["user.added"] * 3, *["enrollment.added"] * 3, "sync.applied",
     ]  # fmt: skip
-    assert kinds(second)[:3] == ["user.updated users/user-1", "enrollment.removed enrollments/enrollment-2-1", "user.removed users/user-2"]  # fmt: skip
+    assert kinds(second)[:3] == [
+        "user.updated users/user-1",
+        "enrollment.removed enrollments/enrollment-2-1",
+        "user.removed users/user-2",
+    ]
     assert len({found.event.id for found in first + second}) == len(first + second)
 
 
@@ -110,14 +114,14 @@ async def test_feed_waits_for_applies_in_flight(gateway: Gateway, neighbour: Gat
     async with database.transaction() as slow:
         from roster_store.application import take_number
 
-        number, xid = await take_number(slow)
+        number = await take_number(slow)
         await neighbour.sync({"users": [student(1)]})
 
         assert await read_all(database, start) == []
         integration = await slow.fetchval("SELECT no FROM integration WHERE id = $1", gateway.integration_id)
         await slow.execute(
             "INSERT INTO apply VALUES ($1, $2::text::xid8, $3, $4, now(), '[]', '{}')",
-            number, xid, integration, gateway.organization_id,
+            number.no, number.xid, integration, gateway.organization_id,
         )  # fmt: skip
 
     late = await read_all(database, start)

@@ -63,6 +63,9 @@ class Code(StrEnum):
     GRANT_UNSUPPORTED = "GRANT_UNSUPPORTED"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
+    SCOPE_REFUSED = "SCOPE_REFUSED"
+    CLIENT_EXISTS = "CLIENT_EXISTS"
     SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
     INTEGRATION_DELETED = "INTEGRATION_DELETED"
     SECRET_REQUIRED = "SECRET_REQUIRED"  # noqa: S105 - the name of a code, not a secret
@@ -70,6 +73,7 @@ class Code(StrEnum):
     CONFIRMATION_REQUIRED = "CONFIRMATION_REQUIRED"
     CURSOR_INVALID = "CURSOR_INVALID"
     BUSY = "BUSY"
+    UNAVAILABLE = "UNAVAILABLE"
     INTERNAL = "INTERNAL"
     # why a message went to the dead letters
     MESSAGE_UNREADABLE = "MESSAGE_UNREADABLE"
@@ -262,6 +266,19 @@ CATALOGUE: dict[Code, CodeEntry] = {
     Code.METHOD_NOT_ALLOWED: CodeEntry(
         "This path does not take that method", "See the OpenAPI document.", "Use a method the path offers."
     ),
+    Code.REQUEST_TOO_LARGE: CodeEntry(
+        "The request is too large",
+        "Its body has more bytes than this service reads.",
+        "Send less at once; the limit stands in `detail`.",
+    ),
+    Code.SCOPE_REFUSED: CodeEntry(
+        "The client may not have this scope",
+        "A scope was asked for that the client was not given.",
+        "Ask for fewer scopes, or have an admin create a client with them.",
+    ),
+    Code.CLIENT_EXISTS: CodeEntry(
+        "There is a client with this id", "Client ids are unique and are not used again.", "Choose another id."
+    ),
     Code.SYNC_IN_PROGRESS: CodeEntry(
         "A run of this integration is under way",
         "An integration has one run at a time.",
@@ -291,6 +308,11 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "Send the cursor unchanged, or none to begin at the start.",
     ),
     Code.BUSY: CodeEntry("The service is at its limit", "All connections are in use.", "Try again in a few seconds."),
+    Code.UNAVAILABLE: CodeEntry(
+        "Something this service needs does not answer",
+        "Its database, its bus or sso is away for the moment.",
+        "Try again in a few seconds; if it repeats, see /readyz.",
+    ),
     Code.INTERNAL: CodeEntry(
         "Something went wrong on our side",
         "The cause stands in our logs under the request id.",

@@ -2,9 +2,9 @@
 
 from sandbox_district.days import Changes, Difference
 from sandbox_district.district import District
-
+from sandbox_district.faults import Fault, Faults
 from sandbox_district.records import COLLECTIONS, Record
-
+from sandbox_district.server import Sandbox, create_app, create_district, create_sandbox, running_sandbox
 
 __all__ = [
     "COLLECTIONS",
@@ -16,5 +16,7 @@ __all__ = [
     "Record",
     "Sandbox",
     "create_app",
+    "create_district",
+    "create_sandbox",
     "running_sandbox",
 ]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sandbox_district.records import Record, compose, refer
 
 DISTRICT_ID = "100"
+_FIRST_MONTH = 8
 
 
 class Level(NamedTuple):
@@ -78,7 +79,7 @@ def list_courses() -> Iterator[Course]:
     """Every course of every level. Their sourcedIds repeat those of schools: an id is unique in its collection only."""
     number = 100
     for level in LEVELS:
-        offers = [
+        offers: list[tuple[str, str, tuple[str, ...], bool]] = [
             (title, subject, (grade,), False)
             for subject, titles in _BY_GRADE[level].items()
             for grade, title in zip(level.grades, titles, strict=True)
@@ -119,9 +120,9 @@ def write_sessions(today: date) -> Iterator[Record]:
 
     A year runs from August to August without a gap, so that there always is a current term.
     """
-    start = today.year if today.month >= 8 else today.year - 1
-    august, november, january = date(start, 8, 1), date(start, 11, 1), date(start + 1, 1, 1)
-    february, april, summer = date(start + 1, 2, 1), date(start + 1, 4, 1), date(start + 1, 8, 1)
+    start = today.year if today.month >= _FIRST_MONTH else today.year - 1
+    august, november, january = date(start, _FIRST_MONTH, 1), date(start, 11, 1), date(start + 1, 1, 1)
+    february, april, summer = date(start + 1, 2, 1), date(start + 1, 4, 1), date(start + 1, _FIRST_MONTH, 1)
     rows = (
         ("year", f"{start}-{start + 1}", "schoolYear", august, summer, None),
         ("s1", "Semester 1", "semester", august, january, "year"),

@@ -6,7 +6,7 @@ import msgspec
 
 from sandbox_district.curriculum import DISTRICT_ID
 from sandbox_district.people import draw_name, draw_phone
-from sandbox_district.records import COLLECTIONS, Books, Record, is_active
+from sandbox_district.records import COLLECTIONS, Books, Record
 from sandbox_district.registrar import Registrar
 
 Snapshot = dict[str, dict[str, bytes]]
@@ -45,7 +45,7 @@ def snapshot(books: Books) -> Snapshot:
     return {name: {key: _content(record) for key, record in books.collections[name].items()} for name in COLLECTIONS}
 
 
-def record_changes(books: Books, edit: Callable[[], None]) -> tuple[Changes, dict[str, set[str]]]:
+def record_changes(books: Books, edit: Callable[[], object]) -> tuple[Changes, dict[str, set[str]]]:
     """Let something happen; return what changed among the active records, and what needs a new dateLastModified."""
     before, active_before = snapshot(books), books.truth()
     edit()
@@ -106,16 +106,16 @@ def _drop_classes(registrar: Registrar) -> None:
 def _move_between_sections(registrar: Registrar) -> None:
     enrollments = registrar.books.active("enrollments")
     classes = registrar.books.collections["classes"]
-    moved = 0
+    left_to_move = 5
     for key in _draw(registrar, [key for key, record in enrollments.items() if record["role"] == "student"], 100):
         record = enrollments[key]
         section = classes[record["class"]["sourcedId"]]
         seat = (section["school"]["sourcedId"], section["course"]["sourcedId"], "-".join(section["grades"]))
         others = [other for other in registrar.sections[seat] if other != section["sourcedId"]]
-        if others and moved < 5:
+        if others and left_to_move:
             registrar.withdraw(key, tombstone=False)
             registrar.enroll(record["user"]["sourcedId"], registrar.rng.choice(others))
-            moved += 1
+            left_to_move -= 1
 
 
 def _rename_people(registrar: Registrar) -> None:
@@ -133,7 +133,9 @@ def _lose_students(registrar: Registrar) -> None:
 
 
 def _open_section(registrar: Registrar) -> None:
-    fullest = max(registrar.books.active("classes"), key=lambda key: (registrar.rolls[key], key))
+    fullest = max(registrar.books.active("classes"), key=lambda key: (registrar.rolls[key], key), default=None)
+    if fullest is None:
+        return
     section = registrar.books.collections["classes"][fullest]
     course = registrar.courses[section["course"]["sourcedId"]]
     opened = registrar.open_section(section["school"]["sourcedId"], course, tuple(section["grades"]))
@@ -159,11 +161,15 @@ def _touch_the_rest(registrar: Registrar) -> None:
     books = registrar.books
     for section in _draw(registrar, list(books.active("classes")), 2):
         books.amend("classes", section, location=f"Annex {books.day}")
+    for enrollment in _draw(registrar, list(books.active("enrollments")), 2):
+        registrar.shift_dates(enrollment, -books.day, 90)
     for student in _draw(registrar, list(books.active("demographics")), 2):
         books.amend("demographics", student, cityOfBirth=f"Port Amity {books.day}")
     if books.day % 3 == 0:
         books.amend("orgs", "104", name=f"O'Harrow Academy of Arts & Sciences ({books.day})")
         books.amend("academicSessions", "t2", title=f"Trimester 2 ({books.day})")
-        books.amend("courses", registrar.rng.choice(list(books.active("courses"))), subjects=["Renewed", str(books.day)])
-    if is_active(books.collections["orgs"][DISTRICT_ID]) and books.day % 5 == 0:
+        books.amend(
+            "courses", registrar.rng.choice(list(books.active("courses"))), subjects=["Renewed", str(books.day)]
+        )
+    if books.day % 5 == 0:
         books.amend("orgs", DISTRICT_ID, metadata={"vendor.region": "north", "vendor.audit": books.day})

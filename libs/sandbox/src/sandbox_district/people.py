@@ -59,12 +59,12 @@ def draw_name(rng: Random, family: str | None = None) -> Name:
         family = rng.choice(script.family)
     else:
         script = next((script for script in scripts if family in script.family), scripts[0])
-    middle = rng.choice(script.given) if rng.random() < 0.3 else None
+    middle = rng.choice(script.given) if happens(rng, 30) else None
     return Name(rng.choice(script.given), family, middle)
 
 
 def write_student(rng: Random, number: int, name: Name, grade: str, schools: list[str]) -> Record:
-    """A student. Some have no e-mail address, some an address in odd case, some of the youngest a picture password."""
+    """A student. Some have no e-mail address, some an address in odd case, and the youngest a password."""
     username = f"s{100000 + number}"
     address: str | None = f"{username}@students.{DOMAIN}"
     match rng.randrange(40):
@@ -76,22 +76,28 @@ def write_student(rng: Random, number: int, name: Name, grade: str, schools: lis
             address = f"{username.upper()}@Students.{DOMAIN.title()}"
     return compose(
         f"stu-{100000 + number}",
-        {"vendor.lunchCode": f"{rng.randrange(10000):04}", "vendor": {"bus": rng.randrange(1, 30), "tags": ["am", "pm"]}},
+        {
+            "vendor.lunchCode": f"{rng.randrange(10000):04}",
+            "vendor": {"bus": rng.randrange(1, 30), "tags": ["am", "pm"]},
+        },
         username=username,
-        userIds=[{"type": "SIS", "identifier": str(100000 + number)}, {"type": "State", "identifier": f"LV{number:08}"}],
-        enabledUser=rng.random() > 0.01,
+        userIds=[
+            {"type": "SIS", "identifier": str(100000 + number)},
+            {"type": "State", "identifier": f"LV{number:08}"},
+        ],
+        enabledUser=not happens(rng, 1),
         givenName=name.given,
         familyName=name.family,
         middleName=name.middle,
         role="student",
         identifier=str(100000 + number),
         email=address,
-        sms=None if rng.random() < 0.7 else draw_phone(rng),
-        phone="" if rng.random() < 0.5 else None,
+        sms=draw_phone(rng) if happens(rng, 30) else None,
+        phone="" if happens(rng, 50) else None,
         agents=[],
         orgs=[refer("org", school) for school in schools],
         grades=[grade],
-        password="picture-of-a-duck" if grade == "KG" else None,  # noqa: S106 - nobody's; it must never be stored
+        password="picture-of-a-duck" if grade == "KG" else None,
     )
 
 
@@ -125,8 +131,8 @@ def write_demographics(rng: Random, student: Record, today: date) -> Record:
     age = 5 + GRADES.index(student["grades"][0])
     metadata = {
         rng.choice(_FRL_KEYS): rng.choice(("Free", "Reduced", "Paid")),
-        rng.choice(_IEP_KEYS): "true" if rng.random() < 0.12 else "false",
-        rng.choice(_ELL_KEYS): "true" if rng.random() < 0.15 else "false",
+        rng.choice(_IEP_KEYS): "true" if happens(rng, 12) else "false",
+        rng.choice(_ELL_KEYS): "true" if happens(rng, 15) else "false",
     }
     born = date(today.year - age, 1, 1) + timedelta(days=rng.randrange(365))
     return compose(
@@ -140,6 +146,11 @@ def write_demographics(rng: Random, student: Record, today: date) -> Record:
         cityOfBirth=rng.choice(("Lake Verity", "Port Amity", "")),
         publicSchoolResidenceStatus="01",
     )
+
+
+def happens(rng: Random, percent: int) -> bool:
+    """Whether something happens that does so in some cases of a hundred."""
+    return rng.randrange(100) < percent
 
 
 def draw_phone(rng: Random) -> str:

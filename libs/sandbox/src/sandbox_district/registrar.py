@@ -5,7 +5,7 @@ from datetime import timedelta
 from random import Random
 
 from sandbox_district.curriculum import DISTRICT_ID, LEVELS, Course, Level, list_courses
-from sandbox_district.people import draw_name, write_adult, write_demographics, write_student
+from sandbox_district.people import draw_name, happens, write_adult, write_demographics, write_student
 from sandbox_district.records import Books, Record, compose, is_active, refer
 
 SECTION_SIZE = 26
@@ -71,7 +71,9 @@ class Registrar:
     def dismiss(self, user: str, *, tombstone: bool) -> None:
         """Take a person out with everything that hangs on them; their family stays, and is no longer their agent."""
         for agent in self.books.collections["users"][user]["agents"]:
-            left = [ref for ref in self.books.collections["users"][agent["sourcedId"]]["agents"] if ref["sourcedId"] != user]
+            left = [
+                ref for ref in self.books.collections["users"][agent["sourcedId"]]["agents"] if ref["sourcedId"] != user
+            ]
             self.books.amend("users", agent["sourcedId"], agents=left)
         for enrollment in self.enrollments_of(user):
             self.withdraw(enrollment, tombstone=tombstone)
@@ -103,8 +105,10 @@ class Registrar:
         self.books.put("classes", section)
         self._list_section(section)
         (helpers,) = self.rng.choices((0, 1, 2), (80, 15, 5))
+        team: list[str] = []
         for place in range(1 + helpers):
-            self.enroll(self._find_teacher(school, course.subject), section["sourcedId"], "teacher", primary=place == 0)
+            team.append(self._find_teacher(school, course.subject, team))
+            self.enroll(team[-1], section["sourcedId"], "teacher", primary=place == 0)
         return str(section["sourcedId"])
 
     def find_seat(self, school: str, course: Course, grade: str) -> str:
@@ -167,7 +171,7 @@ class Registrar:
         siblings = self.books.collections["demographics"]
         number = int(student["identifier"]) - 100000
         sibling = f"stu-{100000 + number - self.rng.randrange(1, 40)}"
-        if sibling in siblings and self.rng.random() < 0.35:
+        if sibling in siblings and happens(self.rng, 35):
             for agent in list(self.books.collections["users"][sibling]["agents"]):
                 self.link(student["sourcedId"], agent["sourcedId"])
             return
@@ -179,9 +183,10 @@ class Registrar:
             self.books.put("users", write_adult(self.rng, role, sourced_id, name, schools))
             self.link(student["sourcedId"], sourced_id)
 
-    def _find_teacher(self, school: str, department: str) -> str:
-        free = [teacher for teacher in self.faculty[school, department] if self.loads[teacher] < _TEACHING_LOAD]
-        return self.rng.choice(free) if free and self.rng.random() > 0.15 else self.hire(school, department)
+    def _find_teacher(self, school: str, department: str, besides: list[str]) -> str:
+        faculty = [teacher for teacher in self.faculty[school, department] if teacher not in besides]
+        free = [teacher for teacher in faculty if self.loads[teacher] < _TEACHING_LOAD]
+        return self.rng.choice(free) if free and not happens(self.rng, 15) else self.hire(school, department)
 
     def _list_section(self, section: Record) -> None:
         seat = (section["school"]["sourcedId"], section["course"]["sourcedId"], "-".join(section["grades"]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI
-from homeroom.service import Parts, create_app, run_api, run_roles, run_worker
 
+from homeroom.auth import Verifier
 from homeroom.bus.opening import open_bus
 from homeroom.db import Database
 from homeroom.messages import ROSTER_CHANGES, TOPICS
-from homeroom.migrate import migrate
+from homeroom.service import Parts, create_app, run_api, run_migrations, run_roles, run_worker
 from roster_store import changes_api, fingerprints, oneroster
 from roster_store.changes import GROUP, MAX_BATCH, ChangeConsumer
 from roster_store.relay import Relay
@@ -33,7 +33,7 @@ async def _open_database(parts: Parts, settings: StoreSettings) -> Database:
     )
 
 
-def make_app(settings: StoreSettings) -> FastAPI:
+def make_app(settings: StoreSettings, verifier: Verifier | None = None) -> FastAPI:
     """The REST face: fingerprints, the change feed, OneRoster."""
 
     async def open_parts(app: FastAPI, parts: Parts) -> None:
@@ -45,6 +45,7 @@ def make_app(settings: StoreSettings) -> FastAPI:
         settings=settings,
         routers=[fingerprints.router, changes_api.router, oneroster.router],
         open_parts=open_parts,
+        verifier=verifier,
     )
 
 
@@ -64,12 +65,18 @@ async def work(settings: StoreSettings, parts: Parts, stop: asyncio.Event) -> No
 
 def main() -> None:
     """`python -m roster_store api|worker|migrate`."""
-    settings = StoreSettings()
-    run_roles(
-        NAME,
-        api=lambda: run_api(make_app(settings), settings),
-        worker=lambda: run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop)),
-        migrate=lambda: asyncio.run(
-            migrate(settings.database_url.get_secret_value(), schema=SCHEMA, package="roster_store")
-        ),
-    )
+    run_roles("roster_store", {"api": _run_api, "worker": _run_worker, "migrate": _run_migrations})
+
+
+def _run_api() -> None:
+    settings = StoreSettings.load()
+    run_api(make_app(settings), settings)
+
+
+def _run_worker() -> None:
+    settings = StoreSettings.load()
+    run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop))
+
+
+def _run_migrations() -> None:
+    run_migrations(NAME, StoreSettings.load(), schema=SCHEMA, package="roster_store")

@@ -6,6 +6,8 @@ first, so that a reader never sees an enrollment before its class or after it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from homeroom.db import Connection
 from roster_store.plan import Plan
 from roster_store.staging import REMOVALS, staging_name
@@ -17,14 +19,22 @@ Segment = tuple[str, int, int]
 """Collection, first and last place in the feed."""
 
 
-async def take_number(connection: Connection) -> tuple[int, str]:
+@dataclass(frozen=True, slots=True)
+class ApplyNumber:
+    """An apply's number and the id of its transaction."""
+
+    no: int
+    xid: str
+
+
+async def take_number(connection: Connection) -> ApplyNumber:
     """An apply's number and transaction id, growing in the same order.
 
     Must be the transaction's first statement: an id taken earlier, by a row lock, would not fit the number's order.
     """
     row = await connection.fetchrow(SQL["take_apply_no"])
     assert row is not None  # noqa: S101 - the statement always gives a row
-    return row["no"], row["xid"]
+    return ApplyNumber(row["no"], row["xid"])
 
 
 async def apply_plan(connection: Connection, plan: Plan, number: int) -> list[Segment]:
@@ -45,7 +55,7 @@ async def apply_plan(connection: Connection, plan: Plan, number: int) -> list[Se
         await connection.execute(statement, plan.integration_no, number, place, timeout=APPLY_SECONDS)
         segments.append((collection, place + 1, place + staged))
         place += staged
-    for collection, part in reversed(plan.collections.items()):
+    for collection, part in reversed(list(plan.collections.items())):
         if not part.removed:
             continue
         statement = TABLES[collection].sql("remove", staging=staging_name(plan.fetch_no, REMOVALS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
@@ -54,5 +55,5 @@ def _read(message: Message) -> tuple[str | None, RosterChange | StagedRows]:
         return None, change
     try:
         return change.fetch_id, read_chunk(change)
-    except (msgspec.DecodeError, ValueError, KeyError) as error:
+    except (msgspec.DecodeError, struct.error, ValueError, KeyError) as error:
         raise Reject(message, Code.MESSAGE_UNREADABLE) from error

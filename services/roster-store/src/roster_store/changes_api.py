@@ -7,11 +7,11 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from homeroom.auth import Caller, require
-from homeroom.service import Problem
 
+from homeroom.auth import Caller, require
 from homeroom.codes import Code
 from homeroom.events import EVENT_TYPES
+from homeroom.problems import Problem
 from roster_store.feed import Cursor, Scope, read_page
 
 router = APIRouter(tags=["changes"])

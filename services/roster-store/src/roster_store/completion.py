@@ -17,7 +17,7 @@ from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.messages import Applied, CollectionReport, Fact, Failed, FetchCompleted, Held
 from homeroom.telemetry import get_logger
-from roster_store.application import apply_plan, take_number
+from roster_store.application import ApplyNumber, apply_plan, take_number
 from roster_store.guard import judge
 from roster_store.plan import Plan, make_plan
 from roster_store.staging import end_fetch
@@ -37,51 +37,72 @@ async def complete_fetch(database: Database, completed: FetchCompleted, clock: C
 
 
 async def _complete(connection: Connection, completed: FetchCompleted, clock: Clock) -> Fact | None:
-    number, xid = await take_number(connection)
+    number = await take_number(connection)
     integration = await connection.fetchrow(SQL["lock_integration"], completed.integration_id)
     fetch = await connection.fetchrow(SQL["lock_fetch"], completed.fetch_id)
     if integration is None or fetch is None or fetch["state"] in ("overtaken", "abandoned"):
         return None
     if fetch["state"] != "staging":
         return _OUTCOMES.decode(fetch["outcome"])
-
-    common = {
-        "run_id": completed.run_id,
-        "attempt": completed.attempt,
-        "integration_id": completed.integration_id,
-        "at": clock.now(),
-    }
-    fact: Fact
     if refusal := await _find_refusal(connection, completed, fetch, integration["last_apply"]):
-        fact = Failed(**common, code=Code.RUN_INCOMPLETE, detail=refusal, again=True)
-        await _end(connection, fetch["no"], "refused", fact)
-        return fact
+        fact: Fact = Failed(
+            run_id=completed.run_id,
+            attempt=completed.attempt,
+            integration_id=completed.integration_id,
+            at=clock.now(),
+            code=Code.RUN_INCOMPLETE,
+            detail=refusal,
+            again=True,
+        )
+        state = "refused"
+    else:
+        plan = await make_plan(
+            connection, integration["no"], fetch["no"], integration["last_apply"], completed.collections
+        )
+        fact, state = await _carry_out(connection, completed, plan, number, integration, clock)
+    await end_fetch(connection, fetch["no"], state, msgspec.json.encode(fact))
+    return fact
 
-    plan = await make_plan(connection, integration["no"], fetch["no"], integration["last_apply"], completed.collections)
+
+async def _carry_out(
+    connection: Connection,
+    completed: FetchCompleted,
+    plan: Plan,
+    number: ApplyNumber,
+    totals: asyncpg.Record,
+    clock: Clock,
+) -> tuple[Fact, str]:
+    """Hold or apply a plan; the fact and the state the fetch ends in."""
     reports = _merge_counts(completed, plan)
     verdict = judge(plan.collections)
     if verdict.code is not None:
-        fact = Held(
-            **common, fetch_id=completed.fetch_id, code=verdict.code, detail=verdict.sentence, collections=reports
+        held = Held(
+            run_id=completed.run_id,
+            attempt=completed.attempt,
+            integration_id=completed.integration_id,
+            at=clock.now(),
+            fetch_id=completed.fetch_id,
+            code=verdict.code,
+            detail=verdict.sentence,
+            collections=reports,
         )
-        await _end(connection, fetch["no"], "held", fact)
-        return fact
-
-    totals = integration
+        return held, "held"
     if plan.changes:
-        totals = await _apply(connection, plan, number, xid, completed.run_id)
-    fact = Applied(
-        **common,
+        totals = await _apply(connection, plan, number, completed.run_id)
+    applied = Applied(
+        run_id=completed.run_id,
+        attempt=completed.attempt,
+        integration_id=completed.integration_id,
+        at=clock.now(),
         fetch_id=completed.fetch_id,
-        apply=number if plan.changes else None,
+        apply=number.no if plan.changes else None,
         collections=reports,
         issues=completed.issues,
         students=totals["students"],
         teachers=totals["teachers"],
         classes=totals["classes"],
     )
-    await _end(connection, fetch["no"], "applied", fact)
-    return fact
+    return applied, "applied"
 
 
 async def _find_refusal(
@@ -95,16 +116,16 @@ async def _find_refusal(
     return None
 
 
-async def _apply(connection: Connection, plan: Plan, number: int, xid: str, run_id: str) -> asyncpg.Record:
-    segments = await apply_plan(connection, plan, number)
+async def _apply(connection: Connection, plan: Plan, number: ApplyNumber, run_id: str) -> asyncpg.Record:
+    segments = await apply_plan(connection, plan, number.no)
     counts = {
         collection: {"added": part.added, "changed": part.changed, "removed": part.removed}
         for collection, part in plan.collections.items()
     }
-    await connection.execute(SQL["insert_apply"], number, xid, plan.integration_no, run_id, segments, counts)
+    await connection.execute(SQL["insert_apply"], number.no, number.xid, plan.integration_no, run_id, segments, counts)
     totals = await connection.fetchrow(SQL["count_active"], plan.integration_no)
     assert totals is not None  # noqa: S101 - an aggregate always gives a row
-    await connection.execute(SQL["finish_integration"], plan.integration_no, number, *totals)
+    await connection.execute(SQL["finish_integration"], plan.integration_no, number.no, *totals)
     await connection.execute("SELECT pg_notify('roster_apply', '')")
     return totals
 
@@ -116,8 +137,8 @@ def _merge_counts(completed: FetchCompleted, plan: Plan) -> dict[str, Collection
     filtered, so that the sum stays what was served.
     """
     reports = {}
-    for collection, report in completed.collections.items():
-        part = plan.collections[collection]
+    for collection, part in plan.collections.items():
+        report = completed.collections[collection]
         untouched = report.added + report.changed - part.added - part.changed
         reports[collection] = msgspec.structs.replace(
             report,
@@ -127,7 +148,3 @@ def _merge_counts(completed: FetchCompleted, plan: Plan) -> dict[str, Collection
             filtered=report.filtered + untouched,
         )
     return reports
-
-
-async def _end(connection: Connection, fetch_no: int, state: str, fact: Fact) -> None:
-    await end_fetch(connection, fetch_no, state, msgspec.json.encode(fact))

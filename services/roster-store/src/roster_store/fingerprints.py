@@ -14,12 +14,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
-from homeroom.auth import require
-from homeroom.service import Problem, RequestModel
 from pydantic import Field
 
+from homeroom.auth import require
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
+from homeroom.problems import Problem
+from homeroom.service import RequestModel
 from roster_store.tables import SQL, TABLES, Table
 
 router = APIRouter(tags=["fingerprints"], dependencies=[Depends(require("fingerprints.read"))])
@@ -72,7 +73,7 @@ async def _stream(
         copying = asyncio.create_task(copy())
         try:
             while (part := await parts.get()) is not None:
-                yield part
+                yield bytes(part)  # asyncpg hands over its own bytearray
             await copying  # a failure ends the stream without its trailer, which the reader notices
         finally:
             copying.cancel()

@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from homeroom.auth import Caller, require
 
+from homeroom.auth import Caller, require
 from homeroom.db import Database
 from homeroom.roster import ENTITY_NAMES
 from roster_store.oneroster_shapes import SHAPES
@@ -66,7 +67,7 @@ def _columns(table: Table) -> str:
     return ", ".join(f'held."{column}"' for column in table.columns)
 
 
-def _shape(table: Table, row: Mapping[str, Any], base: str) -> dict[str, Any]:
+def _shape(table: Table, row: asyncpg.Record, base: str) -> dict[str, Any]:
     modified: datetime = row["applied_at"]
     return SHAPES[table.collection](table.record(row), modified, base)
 

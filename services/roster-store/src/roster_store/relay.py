@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
-
 from homeroom.bus import Bus
-from homeroom.db import TRANSIENT, Database
+from homeroom.db import TRANSIENT, Connection, Database
 from homeroom.events import to_message
 from homeroom.telemetry import get_logger
 from roster_store.feed import Cursor, read_page
@@ -43,7 +41,7 @@ class Relay:
                 log.warning("relay.interrupted", error=type(error).__name__)
                 await _wait(stop, RETRY_SECONDS)
 
-    async def _hold(self, connection: asyncpg.Connection, stop: asyncio.Event) -> None:
+    async def _hold(self, connection: Connection, stop: asyncio.Event) -> None:
         """Relay while this connection holds the lock; its loss ends the relay, and another may take over."""
         await connection.add_listener("roster_apply", self._hear)
         try:

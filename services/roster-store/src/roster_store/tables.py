@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import struct
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
+from msgspec.structs import astuple
 
 from homeroom.db import load_statements
 from homeroom.roster import RECORD_TYPES, Record, record_key
@@ -39,23 +41,19 @@ class Table:
         return ", ".join(f'"{column}"' for column in self.columns)
 
     def rows(self, records: bytes | msgspec.Raw, fingerprints: bytes) -> list[tuple[Any, ...]]:
-        """Decode a chunk's records to rows for COPY. Raises msgspec.DecodeError or ValueError for a malformed chunk."""
+        """A chunk's records as rows for COPY. Raises msgspec.DecodeError, struct.error or ValueError if malformed."""
         decoded = self.decoder.decode(records)
-        marks = memoryview(fingerprints)
+        marks = struct.unpack(f">{len(fingerprints) // 8}q", fingerprints)
         return [
-            (UUID(record_key(record.sourced_id)), int.from_bytes(mark, "big", signed=True), *_astuple(record))
-            for record, mark in zip(decoded, (marks[at : at + 8] for at in range(0, len(marks), 8)), strict=True)
+            (UUID(record_key(record.sourced_id)), mark, *astuple(record))
+            for record, mark in zip(decoded, marks, strict=True)
         ]
 
-    def record(self, row: Mapping[str, Any]) -> Record:
+    def record(self, row: asyncpg.Record) -> Record:
         """The record of a row that was read with `column_list`."""
         return msgspec.convert(
             {camel: row[column] for column, camel in _camel_names(self.fields).items()}, self.record_type
         )
-
-
-def _astuple(record: Record) -> tuple[Any, ...]:
-    return msgspec.structs.astuple(record)
 
 
 _CAMEL: dict[tuple[str, ...], dict[str, str]] = {}

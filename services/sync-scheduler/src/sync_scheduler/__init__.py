@@ -1,0 +1,1 @@
+"""Decides when a district is synced, and supervises the run."""

@@ -1,0 +1,1 @@
+"""The speed and scale measurements, and the districts and provider they measure with."""

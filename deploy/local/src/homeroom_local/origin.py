@@ -1,0 +1,112 @@
+"""One origin in front of the services: requests go by path to the service that owns it (architecture §2, "HTTP").
+
+What is not listed is not reachable from outside; `/v1/fingerprints` is between gateway and store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from homeroom.codes import Code
+
+ROUTES: Mapping[str, str] = {
+    "/v1/organizations": "sync-scheduler",
+    "/v1/integrations": "sync-scheduler",
+    "/v1/runs": "sync-scheduler",
+    "/v1/providers": "provider-gateway",
+    "/v1/changes": "roster-store",
+    "/ims/oneroster": "roster-store",
+    "/v1/clients": "sso",
+    "/oauth2": "sso",
+    "/.well-known": "sso",
+}
+"""Path prefix → service; whole segments."""
+
+REQUEST_SECONDS = 60.0
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host"})
+
+
+def find_service(path: str) -> str | None:
+    """The service that owns a path."""
+    return next((name for prefix, name in ROUTES.items() if path == prefix or path.startswith(prefix + "/")), None)
+
+
+def make_origin(services: Mapping[str, str]) -> Starlette:
+    """An app that passes requests on to the services at these base URLs."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        limits = httpx2.Limits(max_connections=100)
+        async with httpx2.AsyncClient(timeout=REQUEST_SECONDS, limits=limits, trust_env=False) as client:
+            app.state.client = client
+            yield
+
+    async def forward(request: Request) -> Response:
+        name = find_service(request.url.path)
+        if name is None:
+            return _problem(404, Code.NOT_FOUND, "No service answers this path.")
+        client: httpx2.AsyncClient = request.app.state.client
+        url = httpx2.URL(services[name]).copy_with(raw_path=_raw_path(request))
+        outgoing = client.build_request(
+            request.method, url, headers=_headers(request), content=request.stream() if _has_body(request) else None
+        )
+        try:
+            answer = await client.send(outgoing, stream=True)
+        except httpx2.TransportError:
+            return _problem(503, Code.BUSY, f"{name} does not answer; it may be starting.")
+        response = StreamingResponse(answer.aiter_raw(), status_code=answer.status_code, background=None)
+        response.raw_headers = [
+            (key, value) for key, value in answer.headers.raw if key.decode().lower() not in _HOP_BY_HOP
+        ]
+        return _Closing(response, answer)
+
+    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    return Starlette(routes=[Route("/{path:path}", forward, methods=methods)], lifespan=lifespan)
+
+
+class _Closing(Response):
+    """A streamed answer whose upstream is closed however the client leaves."""
+
+    def __init__(self, response: StreamingResponse, upstream: httpx2.Response) -> None:
+        self._response = response
+        self._upstream = upstream
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        try:
+            await self._response(scope, receive, send)  # type: ignore[arg-type]  # ASGI's own types, passed through
+        finally:
+            await self._upstream.aclose()
+
+
+def _raw_path(request: Request) -> bytes:
+    path: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    query: bytes = request.scope.get("query_string", b"")
+    return path.partition(b"?")[0] + (b"?" + query if query else b"")
+
+
+def _headers(request: Request) -> list[tuple[bytes, bytes]]:
+    kept = [(key, value) for key, value in request.headers.raw if key.decode().lower() not in _HOP_BY_HOP]
+    return [*kept, (b"host", request.headers.get("host", "").encode())]
+
+
+def _has_body(request: Request) -> bool:
+    return "content-length" in request.headers or "transfer-encoding" in request.headers
+
+
+def _problem(status: int, code: Code, detail: str) -> Response:
+    body = {
+        "type": "about:blank",
+        "title": code.entry.title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "next_step": code.entry.next_step,
+    }
+    return JSONResponse(body, status_code=status, media_type="application/problem+json")

@@ -1,0 +1,42 @@
+"""The local installation's secrets: made once, kept in its data folder, readable by their owner only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from homeroom.secrets import generate_key
+
+
+class LocalSecrets(msgspec.Struct, frozen=True):
+    """What the services of this installation share with each other, and with nobody else."""
+
+    gateway_private_key: str
+    gateway_public_key: str
+    sso_key: str
+    admin_secret: str
+    gateway_secret: str
+
+    @classmethod
+    def load(cls, data: Path) -> LocalSecrets:
+        """Read the secrets of a data folder, making them first if there are none."""
+        path = data / "secrets.json"
+        if path.exists():
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        private, public = generate_key()
+        sso_key, _ = generate_key()
+        made = cls(private, public, sso_key, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        write_private(path, msgspec.json.encode(made))
+        return made
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file only its owner can read; whoever reads it sees the old content or the new, never half."""
+    beside = path.with_suffix(".new")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    beside.replace(path)

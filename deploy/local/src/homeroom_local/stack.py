@@ -1,0 +1,335 @@
+"""The four services as processes of this machine, with the database and bus they need.
+
+What is configured is never guessed: with HOMEROOM_DATABASE_URL or HOMEROOM_KAFKA set, those are used; otherwise
+Postgres comes from a wheel and the bus runs on it. Everything else is the same code as in production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import uvicorn
+
+from homeroom.embedded import EmbeddedPostgres
+from homeroom_local.origin import make_origin
+from homeroom_local.secrets_file import LocalSecrets, write_private
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+RESTART_SECONDS = 0.5
+TOKEN_RENEWAL_SECONDS = 1_500.0
+
+ADMIN_CLIENT = "local-admin"
+GATEWAY_CLIENT = "provider-gateway"
+ADMIN_SCOPES = "admin"
+
+APIS = {
+    "sso": "sso",
+    "sync-scheduler": "sync_scheduler",
+    "provider-gateway": "provider_gateway",
+    "roster-store": "roster_store",
+}
+WORKERS = {"sync-scheduler": "sync_scheduler", "provider-gateway": "provider_gateway", "roster-store": "roster_store"}
+
+
+class StackError(Exception):
+    """The local installation could not be started; the text says what to look at."""
+
+
+@dataclass
+class Service:
+    """One process, started again whenever it ends by itself."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: asyncio.subprocess.Process | None = None
+    starts: int = 0
+    stopping: bool = False
+
+    async def run(self) -> None:
+        """Keep the process running until `stop`."""
+        while not self.stopping:
+            with self.log.open("ab") as log:
+                self.process = await asyncio.create_subprocess_exec(
+                    *self.command, env=self.environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            self.starts += 1
+            await self.process.wait()
+            if not self.stopping:
+                await asyncio.sleep(RESTART_SECONDS)
+
+    async def stop(self) -> None:
+        """End the process: politely, then not."""
+        self.stopping = True
+        if self.process is None or self.process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would; it is started again."""
+        if self.process is not None and self.process.returncode is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+
+
+@dataclass
+class Stack:
+    """A running installation."""
+
+    origin: str
+    data: Path
+    database_url: str
+    kafka: str | None
+    secrets: LocalSecrets
+    urls: Mapping[str, str]
+    postgres: EmbeddedPostgres | None = None
+    services: dict[str, Service] = field(default_factory=dict)
+
+    @property
+    def sandbox(self) -> str:
+        """The sandbox district's address."""
+        return self.urls["sandbox"]
+
+    async def token(self, scope: str = ADMIN_SCOPES) -> str:
+        """An access token for the API, as the local admin."""
+        return await fetch_token(self.urls["sso"], self.secrets.admin_secret, scope)
+
+
+async def fetch_token(base_url: str, secret: str, scope: str) -> str:
+    """Ask sso for a token of the local admin's client."""
+    async with httpx2.AsyncClient(timeout=10, trust_env=False) as client:
+        answer = await client.post(
+            f"{base_url}/oauth2/token",
+            data={"grant_type": "client_credentials", "scope": scope},
+            auth=(ADMIN_CLIENT, secret),
+        )
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running_stack(
+    data: Path,
+    *,
+    port: int = 0,
+    sandbox: bool = True,
+    extra: Mapping[str, str] | None = None,
+) -> AsyncIterator[Stack]:
+    """Start everything, yield when all answers, and stop what was started.
+
+    `extra` is added to the services' environment. Raises StackError if something does not come up.
+    """
+    secrets = _prepare(data)
+    async with AsyncExitStack() as stack:
+        database_url, postgres = os.environ.get("HOMEROOM_DATABASE_URL", ""), None
+        if not database_url:
+            postgres = EmbeddedPostgres(data / "postgres")
+            await asyncio.to_thread(postgres.start)
+            stack.push_async_callback(asyncio.to_thread, postgres.stop)
+            database_url = await postgres.create_database("homeroom")
+        port = port or free_port()
+        urls = {name: f"http://127.0.0.1:{free_port()}" for name in (*APIS, *(("sandbox",) if sandbox else ()))}
+        running = Stack(
+            origin=f"http://127.0.0.1:{port}",
+            data=data,
+            database_url=database_url,
+            kafka=os.environ.get("HOMEROOM_KAFKA"),
+            secrets=secrets,
+            urls=urls,
+            postgres=postgres,
+        )
+        environment = {**os.environ, **_environment(running), **(extra or {})}
+        await _migrate(running, environment)
+        for service in _services(running, environment):
+            running.services[service.name] = service
+        tasks = await stack.enter_async_context(_Background.open())
+        for service in running.services.values():
+            tasks.start(service.run())
+            stack.push_async_callback(service.stop)
+        await _serve_origin(stack, tasks, port, urls)
+        await _wait_until_ready(running)
+        await _write_token(running)
+        tasks.start(_renew_token(running))
+        yield running
+
+
+def _prepare(data: Path) -> LocalSecrets:
+    (data / "logs").mkdir(parents=True, exist_ok=True)
+    return LocalSecrets.load(data)
+
+
+class _Background:
+    """Tasks that live as long as the stack; the failure of one ends it."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        self._tasks.append(self._group.create_task(work))
+        return self._tasks[-1]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[_Background]:
+        async with asyncio.TaskGroup() as group:
+            background = cls(group)
+            yield background
+            for task in background._tasks:
+                task.cancel()
+
+
+def _environment(stack: Stack) -> dict[str, str]:
+    return {
+        "HOMEROOM_DATABASE_URL": stack.database_url,
+        "HOMEROOM_ISSUER": stack.origin,
+        "HOMEROOM_JWKS_URL": f"{stack.urls['sso']}/oauth2/jwks",
+        "HOMEROOM_TOKEN_URL": f"{stack.urls['sso']}/oauth2/token",
+        "HOMEROOM_ALLOW_PRIVATE_ENDPOINTS": "true",
+        "HOMEROOM_STORE_URL": stack.urls["roster-store"],
+        "HOMEROOM_REGIONS": "us,au,uk,nz",
+        "HOMEROOM_DATABASE_POOL_SIZE": "6",
+    }
+
+
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "sso": ("HOMEROOM_SSO_KEY", "HOMEROOM_BOOTSTRAP_CLIENTS"),
+    "sync-scheduler": ("HOMEROOM_GATEWAY_PUBLIC_KEY",),
+    "provider-gateway": ("HOMEROOM_GATEWAY_PRIVATE_KEYS", "HOMEROOM_CLIENT_ID", "HOMEROOM_CLIENT_SECRET"),
+}
+"""Secrets go only to the service that needs them."""
+
+
+def _own_environment(stack: Stack, service: str) -> dict[str, str]:
+    secrets = stack.secrets
+    clients = [
+        {"id": ADMIN_CLIENT, "secret": secrets.admin_secret, "scopes": [ADMIN_SCOPES]},
+        {"id": GATEWAY_CLIENT, "secret": secrets.gateway_secret, "scopes": ["fingerprints.read"]},
+    ]
+    every = {
+        "HOMEROOM_SSO_KEY": secrets.sso_key,
+        "HOMEROOM_BOOTSTRAP_CLIENTS": json.dumps(clients),
+        "HOMEROOM_GATEWAY_PUBLIC_KEY": secrets.gateway_public_key,
+        "HOMEROOM_GATEWAY_PRIVATE_KEYS": secrets.gateway_private_key,
+        "HOMEROOM_CLIENT_ID": GATEWAY_CLIENT,
+        "HOMEROOM_CLIENT_SECRET": secrets.gateway_secret,
+    }
+    return {name: every[name] for name in _OWN.get(service, ())}
+
+
+async def _migrate(stack: Stack, environment: Mapping[str, str]) -> None:
+    for service, package in APIS.items():
+        with (stack.data / "logs" / f"{service}-migrate.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                package,
+                "migrate",
+                env={**environment, **_own_environment(stack, service)},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+            if await asyncio.wait_for(process.wait(), START_SECONDS):
+                msg = f"{service} could not prepare its database; see {log.name}"
+                raise StackError(msg)
+
+
+def _services(stack: Stack, environment: Mapping[str, str]) -> list[Service]:
+    logs = stack.data / "logs"
+    found = []
+    for service, package in APIS.items():
+        own = {**environment, **_own_environment(stack, service), "HOMEROOM_PORT": stack.urls[service].rsplit(":")[-1]}
+        found.append(
+            Service(f"{service} api", [sys.executable, "-m", package, "api"], own, logs / f"{service}-api.log")
+        )
+    for service, package in WORKERS.items():
+        own = {**environment, **_own_environment(stack, service)}
+        found.append(
+            Service(f"{service} worker", [sys.executable, "-m", package, "worker"], own, logs / f"{service}-worker.log")
+        )
+    if "sandbox" in stack.urls:
+        command = [sys.executable, "-m", "sandbox_district", "--port", stack.urls["sandbox"].rsplit(":")[-1]]
+        found.append(Service("sandbox", command, dict(environment), logs / "sandbox.log"))
+    return found
+
+
+async def _serve_origin(stack: AsyncExitStack, tasks: _Background, port: int, urls: Mapping[str, str]) -> None:
+    config = uvicorn.Config(
+        make_origin(urls), host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # signals are the CLI's
+    serving = tasks.start(_serve(server, port))
+
+    async def stop() -> None:
+        server.should_exit = True
+        await asyncio.wait([serving], timeout=STOP_SECONDS)
+
+    stack.push_async_callback(stop)
+
+
+async def _serve(server: uvicorn.Server, port: int) -> None:
+    try:
+        await server.serve()
+    except SystemExit as error:  # uvicorn's way of saying that it could not listen
+        msg = f"port {port} is taken; choose another with --port"
+        raise StackError(msg) from error
+
+
+async def _wait_until_ready(stack: Stack) -> None:
+    """Return when every API says it is ready; raise StackError if one does not in time."""
+    async with httpx2.AsyncClient(timeout=5, trust_env=False) as client:
+        for name, url in stack.urls.items():
+            path = "/sandbox" if name == "sandbox" else "/readyz"
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    while not await _answers(client, url + path):  # noqa: ASYNC110 - another process can't set an event
+                        await asyncio.sleep(0.05)
+            except TimeoutError as error:
+                msg = f"{name} did not become ready within {START_SECONDS:.0f} s; see {stack.data / 'logs'}"
+                raise StackError(msg) from error
+
+
+async def _answers(client: httpx2.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url)).is_success
+    except httpx2.TransportError:
+        return False
+
+
+async def _write_token(stack: Stack) -> None:
+    write_private(stack.data / "admin-token", (await stack.token()).encode())
+
+
+async def _renew_token(stack: Stack) -> None:
+    """Keep DIR/admin-token valid for as long as the installation runs."""
+    while True:
+        await asyncio.sleep(TOKEN_RENEWAL_SECONDS)
+        with suppress(httpx2.HTTPError):
+            await _write_token(stack)

@@ -1,0 +1,690 @@
+"""The bus over Apache Kafka. The only file that knows aiokafka.
+
+What the client leaves open is closed here (reference: aiokafka's issues 703, 847, 1037 and 1039): every send has a
+deadline, after which the producer is replaced; a consumer that receives nothing although there is something ends with
+`BusUnavailable`, so that the process ends and is started anew. Kafka's transactions are not used: delivery is at least
+once and consumers are idempotent.
+
+A handler may take as long as it likes. Heartbeats and rebalances run beside it, and the client's own limit on the time
+between polls is set out of reach, for the watch described above takes its place. Only a rebalance is impatient: a
+handler that needs longer than `Settings.rebalance` while a member comes or goes gets its batch again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from homeroom.bus import BusError, BusUnavailable, Handler, Message, Outgoing, Start, Topic
+from homeroom.bus.deadletter import burial
+from homeroom.bus.delivery import Delivery, Patience, Place
+from homeroom.bus.sending import Outstanding, partition_of, size_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BATCH_BYTES = 1_000_000
+"""A batch before compression; a broker's default limit is 1,048,588 bytes after it."""
+FETCH_BYTES = 2_000_000
+CUT_OFF_SECONDS = 2.0
+NO_POLL_LIMIT_MS = 2**31 - 1
+NOWHERE = TopicPartition("", -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a `KafkaBus` behaves; times in seconds."""
+
+    deadline: float = 20.0
+    """For every send, publish, question and stop."""
+    window_bytes: int = 16_000_000
+    """What may be handed over and not yet durable; beyond it, `send` waits."""
+    session: float = 30.0
+    """A member whose heartbeats stay away so long is out of the group."""
+    heartbeat: float = 3.0
+    rebalance: float = 60.0
+    """How long a rebalance waits for batches in hand."""
+    stall: float = 60.0
+    """A consumer that received nothing so long although there is something gives up."""
+    replication_factor: int = 1
+    """Of the topics made by `ensure_topics`; with 3 or more, a write needs two replicas."""
+    security: Mapping[str, Any] = field(default_factory=dict)
+    """aiokafka's `security_protocol`, `ssl_context` and `sasl_*`, for every connection."""
+    patience: Patience = field(default_factory=Patience)
+
+
+class KafkaBus:
+    """The bus over one Kafka cluster; `open` it."""
+
+    def __init__(self, bootstrap: str, settings: Settings) -> None:
+        self._settings = settings
+        self.deadline = settings.deadline
+        self._common: dict[str, Any] = {
+            "bootstrap_servers": bootstrap,
+            "metadata_max_age_ms": 60_000,
+            "retry_backoff_ms": 100,
+            **settings.security,
+        }
+        self._outstanding = Outstanding(settings.window_bytes, settings.deadline)
+        self._producer: AIOKafkaProducer | None = None
+        self._broken = False
+        self._renewal = asyncio.Lock()
+        self._lines: dict[Place, _Line] = {}
+        self._entries: set[_Entry] = set()
+        self._counts: dict[str, int] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, bootstrap: str, settings: Settings = Settings()) -> AsyncIterator[KafkaBus]:
+        """Connect to the cluster ("host:port", several with commas). Raises `BusUnavailable` if none answers."""
+        bus = cls(bootstrap, settings)
+        await bus.ping()
+        try:
+            yield bus
+        finally:
+            await bus.close()
+
+    # -- publishing
+
+    async def send(self, message: Outgoing) -> Awaitable[None]:
+        """Hand a message over; see `homeroom.bus.Bus.send`."""
+        return await self._hand_over([message])
+
+    async def publish(self, *messages: Outgoing) -> None:
+        """Send all and wait; see `homeroom.bus.Bus.publish`."""
+        if messages:
+            await (await self._hand_over(messages))
+
+    async def _hand_over(self, messages: Sequence[Outgoing]) -> asyncio.Future[None]:
+        size = sum(map(size_of, messages))
+        counts = {topic: await self._count(topic) for topic in {message.topic for message in messages}}
+        await self._outstanding.admit(size)
+        entry = _Entry(self, len(messages), size)
+        self._entries.add(entry)
+        for message in messages:
+            place = (message.topic, partition_of(message.key, counts[message.topic]))
+            line = self._lines.get(place) or self._lines.setdefault(place, _Line(self, TopicPartition(*place)))
+            line.put(message, entry)
+        return entry.done
+
+    async def _count(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        if topic not in self._counts:
+            count = len(await self._partitions([topic]))
+            if not count:
+                raise BusError(f"there is no topic {topic}; create it with ensure_topics")
+            self._counts[topic] = count
+        return self._counts[topic]
+
+    async def ready(self) -> AIOKafkaProducer:
+        """The producer. One that failed is replaced; it ends first, so that nothing of it comes after the new one's."""
+        async with self._renewal:
+            if self._producer is not None and not self._broken:
+                return self._producer
+            await self._retire()
+            producer = AIOKafkaProducer(
+                acks="all",
+                enable_idempotence=True,
+                compression_type="zstd",
+                max_batch_size=BATCH_BYTES,
+                request_timeout_ms=int(self.deadline * 1000),
+                **self._common,
+            )
+            try:
+                async with asyncio.timeout(self.deadline):
+                    await producer.start()
+            except BaseException:
+                await _shut(producer, CUT_OFF_SECONDS)
+                raise
+            self._producer, self._broken = producer, False
+            return producer
+
+    async def _retire(self) -> None:
+        if self._producer is not None:
+            await _shut(self._producer, self.deadline / 2)
+            self._producer = None
+
+    def settled(self, entry: _Entry) -> None:
+        """Note that an entry is durable or has failed."""
+        self._entries.discard(entry)
+        self._outstanding.settle(entry.size)
+
+    def give_up(self, error: BaseException) -> None:
+        """Fail all that is on its way: sent again, what waited behind would otherwise overtake what failed."""
+        self._broken = True
+        for line in self._lines.values():
+            line.waiting.clear()
+        for entry in list(self._entries):
+            entry.fail(BusUnavailable(f"Kafka did not keep the message in time ({error!r}); send it again"))
+
+    # -- consuming
+
+    def consumer(
+        self,
+        topics: Sequence[str],
+        handler: Handler,
+        *,
+        group: str | None,
+        start: Start = "earliest",
+        max_batch: int = 100,
+    ) -> KafkaConsumer:
+        """Make a consumer; see `homeroom.bus.Bus.consumer`."""
+        delivery = Delivery(handler, burial(self, group), self._settings.patience)
+        return KafkaConsumer(self, self._common, self._settings, topics, delivery, group, start, max_batch)
+
+    # -- questions
+
+    async def ensure_topics(self, topics: Sequence[Topic]) -> None:
+        """Create what is missing; existing topics stay as they are."""
+        missing = {topic.name: topic for topic in topics if topic.name not in self._counts}
+        for place in await self._partitions(missing):
+            missing.pop(place.topic, None)
+        if not missing:
+            return
+        new = [
+            NewTopic(
+                name=topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=self._settings.replication_factor,
+                topic_configs=_configuration(topic, self._settings.replication_factor),
+            )
+            for topic in missing.values()
+        ]
+
+        async def create(admin: AIOKafkaAdminClient) -> None:
+            answer = await admin.create_topics(new)
+            for name, code, *_ in answer.topic_errors:
+                error = for_code(code)
+                if code and error is not TopicAlreadyExistsError:
+                    raise error(name)
+
+        await self._ask(create)
+        async with self._in_time("the new topics did not appear"):
+            while missing:
+                for place in await self._partitions(missing):
+                    missing.pop(place.topic, None)
+
+    async def lag(self, group: str, topics: Sequence[str]) -> int:
+        """Messages not yet committed by the group, over all partitions."""
+        places = await self._partitions(topics)
+        if not places:
+            return 0
+
+        async def committed(admin: AIOKafkaAdminClient) -> Mapping[TopicPartition, Any]:
+            offsets: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(group, partitions=places)
+            return offsets
+
+        done = await self._ask(committed)
+        first, end = await self.bounds(places)
+        return sum(end[place] - max(first[place], done[place].offset if place in done else -1) for place in places)
+
+    async def bounds(
+        self, places: Sequence[TopicPartition]
+    ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+        """The first offset and the one after the last, of each partition."""
+        async with self._in_time("Kafka does not tell how long its partitions are"):
+            observer = AIOKafkaConsumer(**self._common)
+            try:
+                await observer.start()
+                return await observer.beginning_offsets(places), await observer.end_offsets(places)
+            finally:
+                await _shut(observer, self._settings.deadline)
+
+    async def ping(self) -> None:
+        """Return if the bus answers, raise `BusUnavailable` if not."""
+
+        async def hello(admin: AIOKafkaAdminClient) -> None:
+            await admin.describe_cluster()
+
+        await self._ask(hello)
+
+    async def close(self) -> None:
+        """Send what was handed over and close."""
+        if self._entries:
+            await asyncio.wait([entry.done for entry in self._entries], timeout=self.deadline)
+        async with self._renewal:
+            await self._retire()
+        self.give_up(BusError("the bus was closed"))
+
+    async def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """Every partition of those topics that exist."""
+        wanted = sorted(set(topics))
+        if not wanted:
+            return []
+
+        async def describe(admin: AIOKafkaAdminClient) -> list[TopicPartition]:
+            return [
+                TopicPartition(topic["topic"], partition["partition"])
+                for topic in await admin.describe_topics(wanted)
+                for partition in topic["partitions"]
+                if not topic["error_code"] and partition["leader"] >= 0
+            ]
+
+        return await self._ask(describe)
+
+    async def _ask(self, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+        """Put a question through a client of its own, for a client kept over a broker's death may not recover."""
+        async with self._in_time("Kafka does not answer"):
+            while True:
+                admin = AIOKafkaAdminClient(request_timeout_ms=int(self._settings.deadline * 1000), **self._common)
+                try:
+                    await admin.start()
+                    return await question(admin)
+                except KafkaError as error:
+                    if not (error.retriable or isinstance(error, KafkaConnectionError)):
+                        raise
+                    log.info("Kafka is asked again: %r", error)
+                finally:
+                    await admin.close()
+                await asyncio.sleep(0.2)
+
+    @asynccontextmanager
+    async def _in_time(self, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._settings.deadline):
+                yield
+        except TimeoutError as error:
+            raise BusUnavailable(f"{what} within {self._settings.deadline:.0f} s; is the broker up?") from error
+        except KafkaError as error:
+            raise BusUnavailable(f"{what}: {error!r}") from error
+
+
+class _Entry:
+    """What one call handed over. It fails if none of it became durable for the length of the deadline."""
+
+    def __init__(self, bus: KafkaBus, messages: int, size: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.size = size
+        self.done: asyncio.Future[None] = loop.create_future()
+        self._bus = bus
+        self._missing = messages
+        self._expires = loop.time() + bus.deadline
+        self._expiry = loop.call_at(self._expires, self._expire)
+        self._settled = False
+
+    def progress(self, messages: int) -> None:
+        """Count messages that are durable."""
+        self._missing -= messages
+        if self._missing:
+            self._expires = asyncio.get_running_loop().time() + self._bus.deadline
+        else:
+            self._settle(None)
+
+    def fail(self, error: BusError) -> None:
+        """Tell the caller that it may not be durable."""
+        self._settle(error)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._expires:
+            self._expiry = loop.call_at(self._expires, self._expire)
+        else:
+            self._bus.give_up(TimeoutError())
+
+    def _settle(self, error: BusError | None) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        self._expiry.cancel()
+        self._bus.settled(self)
+        if self.done.done():  # the caller gave up waiting
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+class _Line:
+    """What waits to be sent to one partition, in order. Batches grow by themselves while earlier ones are on the way.
+
+    Batches made here cost a fifth of the client's own sends.
+    """
+
+    def __init__(self, bus: KafkaBus, place: TopicPartition) -> None:
+        self._bus = bus
+        self._place = place
+        self.waiting: deque[tuple[Outgoing, _Entry]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, message: Outgoing, entry: _Entry) -> None:
+        """Queue a message."""
+        self.waiting.append((message, entry))
+        if self._task is None:
+            self._task = asyncio.create_task(self._send_all(), name=f"line {self._place.topic}")
+
+    async def _send_all(self) -> None:
+        try:
+            while self.waiting:
+                producer = await self._bus.ready()
+                batch = producer.create_batch()
+                entries = self._fill(batch)
+                async with asyncio.timeout(self._bus.deadline):
+                    sent = await producer.send_batch(batch, self._place.topic, partition=self._place.partition)
+                sent.add_done_callback(partial(self._acknowledge, entries))
+        except Exception as error:  # noqa: BLE001 - whatever stopped it, those who wait have to be told
+            self._bus.give_up(error)
+        finally:
+            self._task = None
+
+    def _fill(self, batch: Any) -> Counter[_Entry]:
+        """Move what fits into a batch; returns how many messages of which entry."""
+        entries: Counter[_Entry] = Counter()
+        while self.waiting:
+            message, entry = self.waiting[0]
+            headers = [(name, text.encode()) for name, text in message.headers.items()]
+            value = message.value or None
+            if batch.append(timestamp=None, key=message.key.encode(), value=value, headers=headers) is None:
+                break
+            self.waiting.popleft()
+            entries[entry] += 1
+        batch.close()
+        return entries
+
+    def _acknowledge(self, entries: Counter[_Entry], sent: asyncio.Future[Any]) -> None:
+        error = TimeoutError() if sent.cancelled() else sent.exception()
+        if error is not None:
+            self._bus.give_up(error)
+            return
+        for entry, messages in entries.items():
+            entry.progress(messages)
+
+
+class KafkaConsumer:
+    """A member of a group, or a listener of its own."""
+
+    def __init__(
+        self,
+        bus: KafkaBus,
+        common: Mapping[str, Any],
+        settings: Settings,
+        topics: Sequence[str],
+        delivery: Delivery,
+        group: str | None,
+        start: Start,
+        max_batch: int,
+    ) -> None:
+        self._bus = bus
+        self._common = common
+        self._settings = settings
+        self._topics = sorted(set(topics))
+        self._delivery = delivery
+        self._group = group
+        self._start = start
+        self._max_batch = max_batch
+        self._sources: dict[TopicPartition, _Source] = {}
+        self._done: dict[TopicPartition, int] = {}
+        self._committing: asyncio.Task[None] | None = None
+        self._moving_since: float | None = None
+        self._stir = asyncio.Event()
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    @property
+    def assigned(self) -> frozenset[Place]:
+        """The (topic, partition) pairs this member reads now."""
+        return self._delivery.places
+
+    def pause(self) -> None:
+        """Take no further messages, stay a member of the group."""
+        self._delivery.pause()
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self._delivery.resume()
+
+    async def stop(self) -> None:
+        """Finish the batch in hand, commit, leave the group."""
+        self._stopping = True
+        self._stir.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), 3 * self._settings.deadline)
+
+    async def run(self) -> None:
+        """Consume until `stop`; see `homeroom.bus.Consumer.run`."""
+        self._ended.clear()
+        grace = 0.0
+        client = self._client()
+        try:
+            try:
+                async with asyncio.timeout(self._settings.deadline):
+                    await client.start()
+                    if self._group is None:
+                        await self._listen(client)
+                    else:
+                        client.subscribe(self._topics, listener=_Rebalancing(self, client))
+                        self._moving_since = time.monotonic()
+                await self._watch(client)
+            except (KafkaError, TimeoutError) as error:
+                raise BusUnavailable(f"consuming ended: {error!r}; start the consumer again") from error
+            grace = self._settings.deadline
+        finally:
+            await self._delivery.close(grace)
+            await self._committed(grace)
+            await _shut(client, self._settings.deadline)
+            self._ended.set()
+        if isinstance(self._delivery.failure, BusError):
+            raise self._delivery.failure
+        if self._delivery.failure is not None:
+            raise BusError(f"consuming ended: {self._delivery.failure!r}") from self._delivery.failure
+
+    def _client(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset=self._start,
+            isolation_level="read_committed",
+            session_timeout_ms=int(self._settings.session * 1000),
+            heartbeat_interval_ms=int(self._settings.heartbeat * 1000),
+            rebalance_timeout_ms=int(self._settings.rebalance * 1000),
+            max_poll_interval_ms=NO_POLL_LIMIT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            # Joining a group is one request, which is answered when the last member has finished its batch.
+            request_timeout_ms=int((self._settings.rebalance + 10) * 1000),
+            **self._common,
+        )
+
+    async def _listen(self, client: AIOKafkaConsumer) -> None:
+        """Read every partition, keeping nothing."""
+        places = await self._bus._partitions(self._topics)  # noqa: SLF001 - the consumer is a part of its bus
+        if not places:
+            raise BusError(f"none of the topics {', '.join(self._topics)} exists; create them with ensure_topics")
+        client.assign(places)
+        begin = await (client.end_offsets if self._start == "latest" else client.beginning_offsets)(places)
+        for place in places:
+            client.seek(place, begin[place])
+        self.take(client, places)
+
+    def take(self, client: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
+        """Begin to read partitions that were assigned to this member."""
+        self._moving_since = None
+        for place in places:
+            source = _Source(client, place, self._max_batch, partial(self._commit, client) if self._group else None)
+            self._sources[place] = source
+            self._delivery.take((place.topic, place.partition), source)
+
+    async def let_go(self, places: Iterable[TopicPartition]) -> None:
+        """Stop reading partitions before they go to others, finishing batches in hand as far as time allows."""
+        self._moving_since = time.monotonic()
+        self._sources.clear()
+        await self._delivery.release(
+            [(place.topic, place.partition) for place in places], 0.8 * self._settings.rebalance
+        )
+        await self._committed(0.1 * self._settings.rebalance)
+        self._done.clear()
+
+    def _commit(self, client: AIOKafkaConsumer, place: TopicPartition, offset: int) -> None:
+        """Keep progress, together with that of other partitions; handling goes on meanwhile."""
+        self._done[place] = offset
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all(client))
+
+    async def _commit_all(self, client: AIOKafkaConsumer) -> None:
+        try:
+            while self._done:
+                done, self._done = self._done, {}
+                async with asyncio.timeout(self._settings.deadline):
+                    await client.commit(done)
+        except (CommitFailedError, IllegalStateError):
+            log.info("partitions of %s have moved; their last batches come again at their new owners", self._group)
+        except (TimeoutError, KafkaError) as error:
+            log.warning("progress of %s was not kept, the next batch will tell: %r", self._group, error)
+        finally:
+            self._committing = None
+
+    async def _committed(self, seconds: float) -> None:
+        """Wait for commits on the way."""
+        if self._committing is not None:
+            await asyncio.wait([self._committing], timeout=seconds)
+
+    async def _watch(self, client: AIOKafkaConsumer) -> None:
+        """Wait for the end, and see to it that messages arrive."""
+        looked = time.monotonic()
+        while not self._stopping and not self._delivery.halted.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stir.wait(), 1.0)
+            with suppress(TimeoutError):
+                # Nothing can arrive from nowhere; what arrives are the errors of the client's own tasks.
+                await asyncio.wait_for(client.getmany(NOWHERE), 0.1)
+            if time.monotonic() - looked > self._settings.stall / 4:
+                await self._look_for_stall(client)
+                looked = time.monotonic()
+
+    async def _look_for_stall(self, client: AIOKafkaConsumer) -> None:
+        """Raise `BusUnavailable` if there is something to read for long and nothing came (aiokafka's issue 1037)."""
+        patience = self._settings.stall
+        now = time.monotonic()
+        late = [
+            place
+            for place, source in self._sources.items()
+            if source.waiting_since is not None and now - source.waiting_since > patience
+        ]
+        moving = self._moving_since is not None and now - self._moving_since > patience + self._settings.rebalance
+        if not late and not moving:
+            return
+        try:
+            _, ends = await self._bus.bounds(late or await self._bus._partitions(self._topics))  # noqa: SLF001 - as above
+        except BusUnavailable:
+            return  # The broker is away. The client goes on when it is back, or this notices that it does not.
+        if moving:
+            raise BusUnavailable(f"the group {self._group} gave this member nothing for too long; start it again")
+        for place in late:
+            position = None
+            with suppress(TimeoutError, IllegalStateError):
+                position = await asyncio.wait_for(client.position(place), 2.0)
+            source = self._sources.get(place)
+            still = source is not None and source.waiting_since is not None and now >= source.waiting_since + patience
+            if still and (position is None or position < ends[place]):
+                raise BusUnavailable(
+                    f"{place.topic}[{place.partition}] holds {ends[place]} messages, but none after {position} arrived "
+                    f"for {patience:.0f} s; start the consumer again"
+                )
+
+
+class _Rebalancing(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
+    """Tells a consumer which partitions come and go."""
+
+    def __init__(self, consumer: KafkaConsumer, client: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._client = client
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """All partitions go before each rebalance."""
+        await self._consumer.let_go(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """The partitions of this member, after a rebalance."""
+        self._consumer.take(self._client, assigned)
+
+
+class _Source:
+    """One partition as one consumer reads it."""
+
+    def __init__(
+        self,
+        client: AIOKafkaConsumer,
+        place: TopicPartition,
+        max_batch: int,
+        commit: Callable[[TopicPartition, int], None] | None,
+    ) -> None:
+        self._client = client
+        self._place = place
+        self._max_batch = max_batch
+        self._commit = commit
+        self.waiting_since: float | None = None
+        """When the reader began to wait for the next message, on the monotonic clock; None while it has some."""
+
+    async def fetch(self) -> Sequence[Message]:
+        """Wait up to a second for the next messages."""
+        if self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+        try:
+            fetched = await self._client.getmany(self._place, timeout_ms=1000, max_records=self._max_batch)
+        except KafkaError as error:
+            raise BusUnavailable(f"{self._place.topic} can't be read: {error!r}") from error
+        records = fetched.get(self._place, ())
+        if records:
+            self.waiting_since = None
+        return [
+            Message(
+                record.topic,
+                record.partition,
+                record.offset,
+                (record.key or b"").decode(errors="replace"),
+                record.value or b"",
+                {name: (text or b"").decode(errors="replace") for name, text in record.headers},
+                datetime.fromtimestamp(record.timestamp / 1000, UTC),
+            )
+            for record in records
+        ]
+
+    async def commit(self, offset: int) -> None:
+        """Keep progress, if this is a member of a group."""
+        if self._commit is not None:
+            self._commit(self._place, offset)
+
+
+async def _shut(client: AIOKafkaProducer | AIOKafkaConsumer, seconds: float) -> None:
+    """Stop a client; one that does not stop in time is cut off (aiokafka's issue 1039)."""
+    try:
+        async with asyncio.timeout(seconds):
+            await client.stop()
+    except (TimeoutError, KafkaError) as error:
+        log.warning("a Kafka client did not stop in order and is cut off: %r", error)
+        producing = isinstance(client, AIOKafkaProducer)
+        connections = client.client if producing else client._client  # noqa: SLF001 - there is no public way
+        with suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(connections.close(), CUT_OFF_SECONDS)
+        if producing and (sender := client._sender.sender_task) is not None:  # noqa: SLF001 - as above
+            sender.cancel()
+
+
+def _configuration(topic: Topic, replicas: int) -> dict[str, str]:
+    """A topic's settings in Kafka's words."""
+    kept = (
+        {"cleanup.policy": "compact"}
+        if topic.compacted
+        else {"cleanup.policy": "delete", "retention.ms": str(topic.retention_seconds * 1000)}
+    )
+    return kept | ({"min.insync.replicas": "2"} if replicas >= 3 else {})  # noqa: PLR2004 - of three, one may be away

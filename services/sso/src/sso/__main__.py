@@ -1,0 +1,77 @@
+"""`python -m sso api|migrate|client|rotate`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from uuid import UUID
+
+from homeroom.clock import SystemClock
+from homeroom.db import Database
+from homeroom.service import run_api, run_migrations, run_roles
+from homeroom.settings import SettingsError
+from homeroom.telemetry import configure, get_logger
+from sso.app import NAME, SCHEMA, create, keys_of
+from sso.clients import Clients, Declaration, check
+from sso.settings import Settings
+
+log = get_logger(__name__)
+
+
+def serve() -> None:
+    """The role `api`."""
+    settings = Settings.load()
+    run_api(create(settings), settings)
+
+
+def bring_up_to_date() -> None:
+    """The role `migrate`."""
+    run_migrations(NAME, Settings.load(), schema=SCHEMA, package="sso")
+
+
+def register_client() -> None:
+    """The role `client`: make a client what the arguments say; safe to repeat."""
+    parser = argparse.ArgumentParser("python -m sso client", description=register_client.__doc__)
+    parser.add_argument("--id", required=True)
+    parser.add_argument("--secret-file", required=True, type=Path, help="holds the secret; 24 to 256 characters")
+    parser.add_argument("--scope", required=True, action="append", help="may be given several times")
+    parser.add_argument("--organization", type=UUID, help="the one organization its tokens may see")
+    given = parser.parse_args(sys.argv[2:])
+    settings = Settings.load()
+    configure(NAME, settings)
+    try:
+        secret = given.secret_file.read_text("utf-8").strip()
+        declaration = Declaration(given.id, secret, given.scope, given.organization)
+        check(declaration)
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error)) from None
+
+    async def declare() -> None:
+        async with _open(settings) as database:
+            await Clients(database).declare(declaration, enable=True)
+
+    asyncio.run(declare())
+    log.info("client registered", client_id=given.id, scopes=given.scope)
+
+
+def rotate() -> None:
+    """The role `rotate`: have a new signing key soon, before the present one has lived its life."""
+    settings = Settings.load()
+    configure(NAME, settings)
+
+    async def refresh() -> None:
+        async with _open(settings) as database:
+            await keys_of(settings, database, SystemClock()).refresh(early=True)
+
+    asyncio.run(refresh())
+
+
+def _open(settings: Settings) -> AbstractAsyncContextManager[Database]:
+    return Database.open(settings.database_url.get_secret_value(), schema=SCHEMA, size=1, application=NAME)
+
+
+if __name__ == "__main__":
+    run_roles("sso", {"api": serve, "migrate": bring_up_to_date, "client": register_client, "rotate": rotate})

@@ -1,0 +1,243 @@
+"""sso over HTTP: tokens, keys, what a standard client looks up, and the clients an admin looks after."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from homeroom.auth import ADMIN, Caller, require
+from homeroom.codes import Code
+from homeroom.problems import Problem
+from homeroom.service import RequestModel
+from homeroom.telemetry import TOKENS, get_logger
+from sso.clients import CLIENT_ID, KNOWN_SCOPES, Client, Clients, may_create
+from sso.keys import ALGORITHM, Keys
+from sso.tokens import GRANT, STANDARD_ERRORS, TokenDenied, narrow, read_request, sign
+
+log = get_logger(__name__)
+
+tokens = APIRouter(tags=["tokens"])
+clients = APIRouter(prefix="/v1/clients", tags=["clients"])
+
+Admin = Annotated[Caller, Depends(require(ADMIN))]
+PUBLIC = {"Cache-Control": "public, max-age=300"}
+
+
+# ── tokens ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Token(BaseModel):
+    """An access token (RFC 6749 §5.1)."""
+
+    access_token: str
+    token_type: str
+    expires_in: int = Field(description="seconds")
+    scope: str = Field(description="the scopes of this token, with spaces between")
+
+
+class TokenError(BaseModel):
+    """Why there is no token (RFC 6749 §5.2), with our code and what to do next."""
+
+    error: str
+    error_description: str
+    code: str
+    next_step: str
+
+
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "required": ["grant_type"],
+                    "properties": {
+                        "grant_type": {"type": "string", "enum": [GRANT]},
+                        "scope": {"type": "string", "description": "fewer scopes than the client may have"},
+                        "client_id": {"type": "string", "description": "unless sent with HTTP Basic"},
+                        "client_secret": {"type": "string", "description": "unless sent with HTTP Basic"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@tokens.post(
+    "/oauth2/token",
+    response_model=Token,
+    responses={400: {"model": TokenError}, 401: {"model": TokenError}},
+    openapi_extra=_FORM,
+)
+async def issue_token(request: Request) -> JSONResponse:
+    """Give a client an access token for its id and secret, sent as form fields or with HTTP Basic."""
+    state = request.app.state
+    try:
+        # Read by hand: a form parser keeps only one of two values, and the standard refuses a repeated parameter.
+        form = parse_qsl((await request.body()).decode("ascii", "replace"), keep_blank_values=True)
+        asked = read_request(form, request.headers.get("authorization"))
+        registered: Clients = state.clients
+        client = await registered.authenticate(asked.client_id, asked.client_secret)
+        if client is None:
+            raise TokenDenied(Code.CLIENT_INVALID, "No client has this id and this secret.")
+        scopes = narrow(client.scopes, asked.scopes)
+    except TokenDenied as denied:
+        TOKENS.labels("refused").inc()
+        log.info("no token given", code=denied.code)
+        return _deny(denied)
+    keys: Keys = state.keys
+    settings = state.settings
+    answer = sign(
+        client, scopes, keys.signing, issuer=settings.issuer, clock=state.clock, seconds=settings.token_seconds
+    )
+    TOKENS.labels("issued").inc()
+    return JSONResponse(answer, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+
+
+def _deny(denied: TokenDenied) -> JSONResponse:
+    status, error = STANDARD_ERRORS[denied.code]
+    body = TokenError(
+        error=error,
+        error_description=denied.detail,
+        code=denied.code,
+        next_step=denied.code.entry.next_step,
+    )
+    headers = {"Cache-Control": "no-store"} | ({"WWW-Authenticate": 'Basic realm="homeroom"'} if status == 401 else {})  # noqa: PLR2004 - HTTP's Unauthorized
+    return JSONResponse(body.model_dump(), status, headers)
+
+
+@tokens.get("/oauth2/jwks")
+async def get_keys(request: Request) -> JSONResponse:
+    """The public keys tokens are checked with (RFC 7517); ask again for a key you do not know."""
+    keys: Keys = request.app.state.keys
+    return JSONResponse(dict(await keys.jwks()), headers=PUBLIC)
+
+
+@tokens.get("/.well-known/openid-configuration")
+@tokens.get("/.well-known/oauth-authorization-server", include_in_schema=False)
+async def describe_server(request: Request) -> JSONResponse:
+    """What a standard client needs to know (RFC 8414)."""
+    issuer = request.app.state.settings.issuer
+    return JSONResponse(
+        {
+            "issuer": issuer,
+            "token_endpoint": f"{issuer}/oauth2/token",
+            "jwks_uri": f"{issuer}/oauth2/jwks",
+            "grant_types_supported": [GRANT],
+            "response_types_supported": [],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "scopes_supported": sorted(KNOWN_SCOPES),
+        },
+        headers=PUBLIC,
+    )
+
+
+# ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ClientCreate(RequestModel):
+    """A client to be."""
+
+    id: str | None = Field(default=None, pattern=CLIENT_ID, description="made up if it is not given")
+    scopes: list[str] = Field(min_length=1, max_length=20)
+    organization_id: UUID | None = Field(
+        default=None, description="the one organization its tokens may see; all of them if it is not given"
+    )
+
+
+class ClientRead(BaseModel):
+    """A client, without its secret."""
+
+    id: str
+    scopes: list[str]
+    organization_id: UUID | None
+    created_at: datetime
+    last_used_at: datetime | None = Field(description="to the minute")
+    disabled_at: datetime | None
+
+
+class ClientCreated(ClientRead):
+    """A new client, with its secret."""
+
+    secret: str = Field(description="shown this once")
+
+
+class ClientPage(BaseModel):
+    """Some clients, in order of their ids."""
+
+    clients: list[ClientRead]
+    cursor: str | None = Field(description="send it to get those that follow; null at the end")
+
+
+@clients.post("", status_code=201)
+async def create_client(request: Request, wanted: ClientCreate, caller: Admin) -> ClientCreated:
+    """Register a client. Its secret is in the answer and nowhere else."""
+    if unknown := set(wanted.scopes) - KNOWN_SCOPES:
+        errors = [{"field": "body.scopes", "problem": f"there are these scopes: {' '.join(sorted(KNOWN_SCOPES))}"}]
+        raise Problem(Code.REQUEST_INVALID, status=422, detail=f"{len(unknown)} unknown scopes.", errors=errors)
+    if not may_create(caller, wanted.scopes, wanted.organization_id):
+        raise Problem(
+            Code.SCOPE_REFUSED, status=403, detail="A client may not be given more than its creator may do or see."
+        )
+    registered: Clients = request.app.state.clients
+    created = await registered.create(wanted.id, wanted.scopes, wanted.organization_id)
+    if created is None:
+        raise Problem(Code.CLIENT_EXISTS, status=409, detail=f"The id {wanted.id} is taken.")
+    client, secret = created
+    log.info("client created", client_id=client.id, by=caller.client_id, scopes=sorted(client.scopes))
+    return ClientCreated(**_show(client), secret=secret)
+
+
+@clients.get("")
+async def list_clients(
+    request: Request,
+    caller: Admin,
+    cursor: Annotated[str, Query(max_length=200)] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> ClientPage:
+    """Clients in order of their ids, disabled ones as well."""
+    registered: Clients = request.app.state.clients
+    found = await registered.list(after=_read_cursor(cursor), organization_id=caller.organization_id, limit=limit + 1)
+    more = len(found) > limit
+    return ClientPage(
+        clients=[ClientRead(**_show(client)) for client in found[:limit]],
+        cursor=urlsafe_b64encode(found[limit - 1].id.encode()).decode() if more else None,
+    )
+
+
+@clients.delete("/{client_id}", status_code=204)
+async def disable_client(request: Request, client_id: str, caller: Admin) -> None:
+    """Let a client have no more tokens. Tokens it has stay valid until they run out; its id is not used again."""
+    registered: Clients = request.app.state.clients
+    if not await registered.disable(client_id, caller.organization_id):
+        raise Problem(Code.NOT_FOUND, status=404, detail="No client has this id.")
+    log.info("client disabled", client_id=client_id, by=caller.client_id)
+
+
+def _show(client: Client) -> dict[str, Any]:
+    return {
+        "id": client.id,
+        "scopes": sorted(client.scopes),
+        "organization_id": client.organization_id,
+        "created_at": client.created_at,
+        "last_used_at": client.last_used_at,
+        "disabled_at": client.disabled_at,
+    }
+
+
+def _read_cursor(cursor: str) -> str:
+    try:
+        return urlsafe_b64decode(cursor).decode("ascii")
+    except ValueError:
+        raise Problem(Code.CURSOR_INVALID, status=400, detail="The cursor can't be read.") from None

@@ -1,0 +1,139 @@
+"""Clients: the programs that may ask for tokens, each with a secret and the scopes it was given."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from homeroom.auth import ADMIN, ONEROSTER_SCOPES, SCOPES, Caller, include
+from homeroom.db import Database, load_statements
+
+SQL: Final = load_statements("sso")
+
+CLIENT_ID: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+SHORTEST_SECRET: Final = 24
+LONGEST_SECRET: Final = 256
+KNOWN_SCOPES: Final = SCOPES | ONEROSTER_SCOPES
+
+
+class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A client as an operator declares it, with a secret of their own."""
+
+    id: str
+    secret: str
+    scopes: list[str]
+    organization_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client as it is stored, without its secret."""
+
+    id: str
+    scopes: frozenset[str]
+    organization_id: UUID | None
+    created_at: datetime
+    last_used_at: datetime | None
+    disabled_at: datetime | None
+
+
+def check(declaration: Declaration) -> None:
+    """Raise ValueError with what is wrong with a declared client, if anything is; its secret is not named."""
+    if not re.fullmatch(CLIENT_ID, declaration.id):
+        msg = f"a client id is made of a-z, 0-9, dot, dash and underscore, up to 63 of them, not {declaration.id!r}"
+        raise ValueError(msg)
+    if not SHORTEST_SECRET <= len(declaration.secret) <= LONGEST_SECRET:
+        msg = f"the secret of {declaration.id} must be random and have {SHORTEST_SECRET} to {LONGEST_SECRET} characters"
+        raise ValueError(msg)
+    if not declaration.scopes or not set(declaration.scopes) <= KNOWN_SCOPES:
+        msg = f"the client {declaration.id} needs scopes, of these: {' '.join(sorted(KNOWN_SCOPES))}"
+        raise ValueError(msg)
+
+
+def hash_secret(secret: str) -> bytes:
+    """What is stored of a secret.
+
+    A plain SHA-256 is right here, and a slow password hash would be wrong: our secrets have 256 random bits (declared
+    ones at least 24 characters), so nobody can guess them at any speed, and a slow hash would let anybody who asks
+    for tokens with nonsense keep our processors busy.
+    """
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def may_create(caller: Caller, scopes: Collection[str], organization_id: UUID | None) -> bool:
+    """Whether a caller may create a client with these scopes: nobody gives away more than they have.
+
+    Admins of the whole platform may give any scope, for somebody has to register the gateway. Who may see one
+    organization only creates clients for that one.
+    """
+    if caller.organization_id is None:
+        return ADMIN in caller.scopes
+    return caller.may_see(organization_id) and set(scopes) <= include(caller.scopes)
+
+
+class Clients:
+    """The clients of this installation, in its database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def authenticate(self, client_id: str, secret: str) -> Client | None:
+        """The client whose secret this is, or None, whether it is unknown, disabled or the secret is wrong."""
+        row = await self._database.fetchrow(SQL["find_client"], client_id)
+        # Compared in constant time and in any case, so that the time taken does not tell which ids exist.
+        right = hmac.compare_digest(row["secret_hash"] if row else bytes(32), hash_secret(secret))
+        if row is None or not right or row["disabled_at"]:
+            return None
+        await self._database.fetch(SQL["note_use"], client_id)
+        return _read(row)
+
+    async def create(
+        self, client_id: str | None, scopes: Collection[str], organization_id: UUID | None
+    ) -> tuple[Client, str] | None:
+        """A new client and its secret, which is shown this once; None if the id is taken."""
+        secret = secrets.token_urlsafe(32)
+        name = client_id or f"client-{secrets.token_hex(6)}"
+        row = await self._database.fetchrow(
+            SQL["create_client"], name, hash_secret(secret), sorted(set(scopes)), organization_id
+        )
+        return None if row is None else (_read(row), secret)
+
+    async def declare(self, declaration: Declaration, *, enable: bool = False) -> None:
+        """Make a client what is declared, whatever it was before; safe to repeat. `enable` undoes `disable`."""
+        await self._database.fetch(
+            SQL["declare_client"],
+            declaration.id,
+            hash_secret(declaration.secret),
+            sorted(set(declaration.scopes)),
+            declaration.organization_id,
+            enable,
+        )
+
+    async def list(self, *, after: str, organization_id: str | None, limit: int) -> list[Client]:
+        """Clients in order of their ids, from the one after `after`."""
+        return [_read(row) for row in await self._database.fetch(SQL["list_clients"], after, organization_id, limit)]
+
+    async def disable(self, client_id: str, organization_id: str | None) -> bool:
+        """Let a client have no more tokens; False if there is none. Those it has run out by themselves."""
+        return await self._database.fetchval(SQL["disable_client"], client_id, organization_id) is not None
+
+
+def _read(row: asyncpg.Record) -> Client:
+    return Client(
+        row["id"],
+        frozenset(row["scopes"]),
+        row["organization_id"],
+        row["created_at"],
+        row["last_used_at"],
+        row["disabled_at"],
+    )

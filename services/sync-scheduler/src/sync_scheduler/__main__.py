@@ -1,0 +1,5 @@
+"""`python -m sync_scheduler api|worker|migrate`."""
+
+from sync_scheduler.app import main
+
+main()

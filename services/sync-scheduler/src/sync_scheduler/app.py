@@ -1,0 +1,108 @@
+"""Puts the scheduler together: what is opened in which role, and closed again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+
+from homeroom.auth import Verifier
+from homeroom.bus import BusError
+from homeroom.bus.opening import open_bus
+from homeroom.db import TRANSIENT, Database, DatabaseBusy
+from homeroom.messages import SYNC_FACTS, TOPICS
+from homeroom.service import Parts, create_app, run_api, run_migrations, run_roles, run_worker
+from homeroom.telemetry import get_logger
+from sync_scheduler import api
+from sync_scheduler.doorbell import Doorbell, first_of
+from sync_scheduler.facts import Facts
+from sync_scheduler.integrations import Integrations
+from sync_scheduler.settings import ApiSettings, SchedulerSettings
+from sync_scheduler.ticking import GROUP, Ticking
+
+log = get_logger(__name__)
+
+NAME = "sync-scheduler"
+PACKAGE = "sync_scheduler"
+SCHEMA = "scheduler"
+MEASURE_SECONDS = 15.0
+
+
+def make_app(settings: ApiSettings, *, verifier: Verifier | None = None) -> FastAPI:
+    """The REST face. A verifier that is given takes the place of the one that asks sso for its keys."""
+
+    async def open_parts(app: FastAPI, parts: Parts) -> None:
+        database = await _open_database(parts, settings)
+        app.state.database = database
+        app.state.integrations = Integrations(
+            database,
+            public_key=settings.gateway_public_key,
+            allow_private_endpoints=settings.allow_private_endpoints,
+        )
+
+    return create_app(
+        name=NAME,
+        title="Homeroom sync scheduler",
+        settings=settings,
+        routers=[api.router],
+        open_parts=open_parts,
+        verifier=verifier,
+    )
+
+
+async def work(settings: SchedulerSettings, parts: Parts, stop: asyncio.Event) -> None:
+    """The worker: sends jobs, hears facts, looks after runs."""
+    database = await _open_database(parts, settings)
+    bus = await parts.open("bus", open_bus(settings), ping=lambda bus: bus.ping())
+    await bus.ensure_topics(TOPICS)
+    doorbell = Doorbell(database)
+    ticking = Ticking(database, bus, settings.limits, tick_seconds=settings.tick_seconds)
+    facts = bus.consumer([SYNC_FACTS.name], Facts(database, settings.limits).handle, group=GROUP)
+    parts.start("facts", facts.run)
+    parts.start("doorbell", lambda: doorbell.run(stop))
+    rounds = parts.start("ticking", lambda: ticking.run(doorbell, stop))
+    parts.start("measuring", lambda: _measure(ticking, stop))
+    await stop.wait()
+    await facts.stop()
+    await rounds
+
+
+async def _measure(ticking: Ticking, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await ticking.measure()
+        except (*TRANSIENT, DatabaseBusy, BusError) as error:
+            log.warning("measuring.interrupted", error_type=type(error).__name__)
+        await first_of(MEASURE_SECONDS, stop.wait())
+
+
+async def _open_database(parts: Parts, settings: SchedulerSettings) -> Database:
+    return await parts.open(
+        "database",
+        Database.open(
+            settings.database_url.get_secret_value(), schema=SCHEMA, size=settings.database_pool_size, application=NAME
+        ),
+        ping=lambda database: database.ping(),
+    )
+
+
+def _serve() -> None:
+    settings = ApiSettings.load()
+    run_api(make_app(settings), settings)
+
+
+def _work() -> None:
+    settings = SchedulerSettings.load()
+    run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop))
+
+
+def main() -> None:
+    """`python -m sync_scheduler api|worker|migrate`."""
+    run_roles(
+        PACKAGE,
+        {
+            "api": _serve,
+            "worker": _work,
+            "migrate": lambda: run_migrations(NAME, SchedulerSettings.load(), schema=SCHEMA, package=PACKAGE),
+        },
+    )

@@ -1,0 +1,138 @@
+"""Runs as rows: begin one, read one, write down what was decided about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from homeroom.codes import Code
+from homeroom.db import Connection, load_statements
+from homeroom.messages import CollectionReport, RecordIssue
+from homeroom.telemetry import inject_headers
+from sync_scheduler.runs import Entry, Outcome, Run, State
+
+SQL = load_statements("sync_scheduler")
+
+
+async def begin(
+    connection: Connection,
+    run_id: UUID,
+    integration: UUID,
+    *,
+    mode: str,
+    sentence: str,
+    created_by: str,
+    deadline: timedelta,
+) -> UUID:
+    """Queue a run of an integration the caller has locked; returns its id, or the id of the one that is active."""
+    await connection.execute(SQL["add_run"], run_id, integration, mode, created_by, inject_headers(), deadline)
+    begun: UUID | None = await connection.fetchval(SQL["begun_run"], integration, run_id)
+    if begun is None:  # the other one ended in between: the whole unit of work is tried again
+        raise asyncpg.SerializationError("the active run ended while another was asked for")
+    if begun == run_id:
+        await add_entry(connection, run_id, Entry("asked", 0, sentence))
+        await connection.execute(SQL["wake"])
+    return begun
+
+
+async def lock(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Run]:
+    """The runs as they are, nobody else's to change until the transaction ends; unknown ids are left out."""
+    return {row["id"]: read(row) for row in await connection.fetch(SQL["lock_runs"], ids)}
+
+
+async def save(connection: Connection, run_id: UUID, before: Run, outcomes: Sequence[Outcome]) -> None:
+    """Write down what was decided about a locked run, in order."""
+    after = outcomes[-1].run if outcomes else before
+    if after is not before:
+        await _save_changes(connection, run_id, before, after)
+    for outcome in outcomes:
+        if outcome.entry:
+            await add_entry(connection, run_id, outcome.entry)
+        if outcome.stop:
+            await connection.execute(SQL["save_stop"], run_id, outcome.stop.below_attempt, outcome.stop.reason.value)
+        if outcome.applied is not None:
+            await connection.execute(SQL["note_success"], run_id, outcome.applied)
+    if after.attempt > before.attempt or any(outcome.stop for outcome in outcomes):
+        await connection.execute(SQL["wake"])
+
+
+async def add_entry(connection: Connection, run_id: UUID, entry: Entry) -> None:
+    """Write a line of the run's story, unless it stands there."""
+    code = entry.code.value if entry.code else None
+    await connection.execute(SQL["add_entry"], run_id, entry.attempt, entry.step, code, _storable(entry.sentence))
+
+
+async def _save_changes(connection: Connection, run_id: UUID, before: Run, after: Run) -> None:
+    progress = {"served": dict(after.served), "pages": after.pages}
+    if (after.state, after.fetch_id, after.attempt) == (before.state, before.fetch_id, before.attempt) and (
+        after.state is State.FETCHING and after.cancel_requested == before.cancel_requested
+    ):
+        await connection.execute(SQL["save_heartbeat"], run_id, after.heartbeat_at, progress)
+        return
+    await connection.execute(
+        SQL["save_run"],
+        run_id,
+        after.state.value,
+        after.code.value if after.code else None,
+        _storable(after.detail),
+        after.attempt,
+        after.not_before,
+        after.fetch_id,
+        after.worker,
+        after.heartbeat_at,
+        progress,
+        after.collections,
+        [_storable_issue(issue) for issue in after.issues],
+        after.students,
+        after.teachers,
+        after.classes,
+        after.cancel_requested,
+        after.started_at,
+        after.finished_at,
+    )
+
+
+def _storable(text: str | None) -> str | None:
+    """Postgres has no NUL in texts, and what a provider calls a sourcedId may hold one."""
+    return text.replace("\0", "\ufffd") if text else text
+
+
+def _storable_issue(issue: RecordIssue) -> RecordIssue:
+    return msgspec.structs.replace(issue, sourced_id=_storable(issue.sourced_id), field=_storable(issue.field))
+
+
+def read(row: asyncpg.Record) -> Run:
+    """A row of the table as the state machine knows it."""
+    progress: dict[str, Any] = row["progress"]
+    return Run(
+        deadline_at=row["deadline_at"],
+        state=State(row["state"]),
+        attempt=row["attempt"],
+        not_before=row["not_before"],
+        cancel_requested=row["cancel_requested"],
+        code=Code(row["code"]) if row["code"] else None,
+        detail=row["detail"],
+        fetch_id=row["fetch_id"],
+        worker=row["worker"],
+        heartbeat_at=row["heartbeat_at"],
+        served=progress.get("served", {}),
+        pages=progress.get("pages", 0),
+        collections=msgspec.convert(row["counts"], dict[str, CollectionReport]),
+        issues=msgspec.convert(row["issues"], tuple[RecordIssue, ...]),
+        students=row["matched_students"],
+        teachers=row["matched_teachers"],
+        classes=row["imported_classes"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+async def read_time(connection: Connection) -> datetime:
+    """The database's time: the one clock all replicas share."""
+    now: datetime = await connection.fetchval(SQL["now"])
+    return now

@@ -1,0 +1,173 @@
+"""Sends what is due and looks after what is late (architecture §1: state is the outbox).
+
+A queued run whose attempt was not published is the job waiting to be sent; an organization whose version was not
+published is the state waiting to be told. Rows are locked, sent and marked, and skipped by other replicas meanwhile:
+each is normally sent once, and again if a replica dies in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from homeroom.bus import Bus, BusError, Outgoing
+from homeroom.codes import Code
+from homeroom.db import TRANSIENT, Connection, Database, DatabaseBusy
+from homeroom.messages import (
+    SYNC_FACTS,
+    CancelRun,
+    IntegrationState,
+    OrganizationState,
+    SyncJob,
+    to_cancellations,
+    to_jobs,
+    to_tenancy,
+)
+from homeroom.telemetry import BUS_LAG, HEARTBEAT_AGE, get_logger
+from sync_scheduler import ledger
+from sync_scheduler.doorbell import Doorbell
+from sync_scheduler.integrations import read_options
+from sync_scheduler.ledger import SQL
+from sync_scheduler.runs import Entry, Limits, supervise
+
+log = get_logger(__name__)
+
+GROUP = "sync-scheduler"
+"""The consumer group of facts."""
+BATCH = 100
+PUBLISH_SECONDS = 20.0
+STOP_AGAIN = timedelta(seconds=5)
+"""Until the worker has answered, it is told to stop this often."""
+FACTS_IN_FLIGHT = 2
+"""Unread facts per fetching run that still count as having heard everything."""
+
+
+class Ticking:
+    """The rounds of one worker; any number of workers may make theirs."""
+
+    def __init__(self, database: Database, bus: Bus, limits: Limits, *, tick_seconds: float) -> None:
+        self._database = database
+        self._bus = bus
+        self._limits = limits
+        self._tick_seconds = tick_seconds
+
+    async def run(self, doorbell: Doorbell, stop: asyncio.Event) -> None:
+        """Make rounds until `stop`: at every ring, and twice a second without one."""
+        while not stop.is_set():
+            more = False
+            try:
+                more = await self.send_due()
+                await self.look_after()
+            except (*TRANSIENT, DatabaseBusy, BusError) as error:
+                log.warning("ticking.interrupted", error_type=type(error).__name__)
+            if not more:
+                await doorbell.wait(stop, self._tick_seconds)
+
+    async def send_due(self) -> bool:
+        """Publish states, jobs and stops that are due; returns whether there may be more at once."""
+        # States first, so that a district is known before its first job.
+        sent = [
+            await self._database.transact(send)
+            for send in (self._send_organizations, self._send_integrations, self._send_jobs, self._send_stops)
+        ]
+        return BATCH in sent
+
+    async def look_after(self) -> None:
+        """Give silent fetches another attempt and end what is over its deadline."""
+
+        async def judge(connection: Connection) -> None:
+            rows = await connection.fetch(SQL["overdue_runs"], self._limits.silence, BATCH)
+            if not rows or not await self._has_heard_everything(connection):
+                return
+            now = await ledger.read_time(connection)
+            for row in rows:
+                before = ledger.read(row)
+                outcome = supervise(before, now=now, limits=self._limits)
+                await ledger.save(connection, row["id"], before, [outcome])
+                if outcome.run is not before:
+                    log.warning("run.overdue", run_id=str(row["id"]), state=outcome.run.state.value)
+
+        await self._database.transact(judge)
+
+    async def measure(self) -> None:
+        """Put what operations watch into the metrics."""
+        BUS_LAG.labels(GROUP).set(await self._bus.lag(GROUP, [SYNC_FACTS.name]))
+        HEARTBEAT_AGE.set(await self._database.fetchval(SQL["oldest_heartbeat"]))
+
+    async def _has_heard_everything(self, connection: Connection) -> bool:
+        """After an outage of ours the facts lie unread: then the silence is ours, and nobody is judged by it."""
+        lag = await self._bus.lag(GROUP, [SYNC_FACTS.name])
+        fetching: int = await connection.fetchval(SQL["fetching_runs"])
+        return lag <= FACTS_IN_FLIGHT * fetching
+
+    async def _publish(self, messages: list[Outgoing]) -> None:
+        if messages:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._bus.publish(*messages)
+
+    async def _send_organizations(self, connection: Connection) -> int:
+        rows = await connection.fetch(SQL["unpublished_organizations"], BATCH)
+        await self._publish([to_tenancy(OrganizationState(id=str(row["id"]), name=row["name"])) for row in rows])
+        await connection.executemany(SQL["mark_organization"], [(row["id"], row["version"]) for row in rows])
+        return len(rows)
+
+    async def _send_integrations(self, connection: Connection) -> int:
+        rows = await connection.fetch(SQL["unpublished_integrations"], BATCH)
+        await self._publish([to_tenancy(_describe(row)) for row in rows])
+        await connection.executemany(SQL["mark_integration"], [(row["id"], row["version"]) for row in rows])
+        return len(rows)
+
+    async def _send_jobs(self, connection: Connection) -> int:
+        rows = await connection.fetch(SQL["unpublished_runs"], BATCH)
+        await self._publish([_with_headers(to_jobs(_make_job(row), row["region"]), row["headers"]) for row in rows])
+        for row in rows:
+            await connection.execute(SQL["mark_published"], row["id"], row["attempt"], row["edition"])
+            sentence = f"The attempt was handed to the workers of region {row['region']}."
+            await ledger.add_entry(connection, row["id"], Entry("published", row["attempt"], sentence))
+        return len(rows)
+
+    async def _send_stops(self, connection: Connection) -> int:
+        rows = await connection.fetch(SQL["stops_due"], BATCH)
+        await self._publish([to_cancellations(_make_stop(row)) for row in rows])
+        await connection.executemany(SQL["mark_stop"], [(row["id"], row["again"], STOP_AGAIN) for row in rows])
+        return len(rows)
+
+
+def _describe(row: asyncpg.Record) -> IntegrationState:
+    return IntegrationState(
+        id=str(row["id"]),
+        organization_id=str(row["organization"]),
+        name=row["name"],
+        provider=row["provider"],
+        region=row["region"],
+        state=row["state"],
+    )
+
+
+def _make_job(row: asyncpg.Record) -> SyncJob:
+    return SyncJob(
+        run_id=str(row["id"]),
+        run_number=row["number"],
+        attempt=row["attempt"],
+        integration_id=str(row["integration"]),
+        organization_id=str(row["organization"]),
+        provider=row["provider"],
+        connection=row["connection"],
+        sealed_secret=row["sealed_secret"],
+        options=read_options(row["options"]),
+        deadline=row["deadline_at"],
+        mode=row["mode"],
+    )
+
+
+def _make_stop(row: asyncpg.Record) -> CancelRun:
+    return CancelRun(run_id=str(row["id"]), below_attempt=row["stop_below"], reason=Code(row["stop_reason"]))
+
+
+def _with_headers(message: Outgoing, headers: Mapping[str, Any]) -> Outgoing:
+    return replace(message, headers={**message.headers, **headers})

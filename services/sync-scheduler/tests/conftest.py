@@ -1,0 +1,145 @@
+"""What the scheduler's tests ask for: a migrated database, a bus, a client of the API, the worker's parts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from homeroom.bus.postgres import PostgresBus
+from homeroom.db import Database
+from homeroom.messages import TOPICS
+from homeroom.migrate import migrate
+from homeroom.secrets import SealingKeys, generate_key
+from homeroom.testing.tokens import TestIssuer, calling
+from sync_scheduler.app import PACKAGE, SCHEMA, make_app
+from sync_scheduler.facts import Facts
+from sync_scheduler.settings import ApiSettings
+from sync_scheduler.ticking import Ticking
+
+CANARY = "canary-9f2c-client-secret"
+"""A secret that must not be seen anywhere."""
+
+
+@pytest.fixture
+def canary() -> str:
+    """The secret every integration of these tests is created with."""
+    return CANARY
+
+
+@pytest.fixture(scope="session")
+def key_pair() -> tuple[str, str]:
+    """The gateway's private and public key."""
+    return generate_key()
+
+
+@pytest.fixture
+def sealing_keys(key_pair: tuple[str, str]) -> SealingKeys:
+    """What only the gateway holds."""
+    return SealingKeys([key_pair[0]])
+
+
+@pytest.fixture
+async def settings(database_url: str, key_pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> ApiSettings:
+    """Settings of an installation with a migrated database."""
+    await migrate(database_url, schema=SCHEMA, package=PACKAGE)
+    monkeypatch.setenv("HOMEROOM_DATABASE_URL", database_url)
+    monkeypatch.setenv("HOMEROOM_ISSUER", "http://issuer.test")
+    monkeypatch.setenv("HOMEROOM_GATEWAY_PUBLIC_KEY", key_pair[1])
+    return ApiSettings.load()
+
+
+@pytest.fixture
+async def database(settings: ApiSettings) -> AsyncIterator[Database]:
+    """The scheduler's database."""
+    async with Database.open(settings.database_url.get_secret_value(), schema=SCHEMA, size=8) as database:
+        yield database
+
+
+@pytest.fixture
+async def bus(settings: ApiSettings) -> AsyncIterator[PostgresBus]:
+    """The bus with all topics."""
+    async with PostgresBus.open(settings.database_url.get_secret_value()) as bus:
+        await bus.ensure_topics(TOPICS)
+        yield bus
+
+
+@pytest.fixture
+def issuer() -> TestIssuer:
+    """Whose tokens the API takes."""
+    return TestIssuer()
+
+
+@pytest.fixture
+async def client(settings: ApiSettings, issuer: TestIssuer) -> AsyncIterator[httpx2.AsyncClient]:
+    """The API, called by an admin."""
+    app = make_app(settings, verifier=issuer.verifier)
+    async with calling(app, issuer.token(["admin"])) as client:
+        yield client
+
+
+@pytest.fixture
+def ticking(database: Database, bus: PostgresBus, settings: ApiSettings) -> Ticking:
+    """The rounds of a worker, made when told."""
+    return Ticking(database, bus, settings.limits, tick_seconds=settings.tick_seconds)
+
+
+@pytest.fixture
+def facts(database: Database, settings: ApiSettings) -> Facts:
+    """The handler of facts."""
+    return Facts(database, settings.limits)
+
+
+@pytest.fixture
+def wanted() -> Callable[..., dict[str, Any]]:
+    """Makes the body of an integration."""
+
+    def make(organization_id: str, **fields: Any) -> dict[str, Any]:
+        return {
+            "organization_id": organization_id,
+            "name": "Springfield",
+            "provider": "oneroster",
+            "sis": "PowerSchool",
+            "connection": {
+                "endpoint_url": "https://sis.example.org/ims/oneroster/v1p1",
+                "auth": "oauth1",
+                "client_id": "homeroom",
+                "client_secret": CANARY,
+            },
+            **fields,
+        }
+
+    return make
+
+
+@pytest.fixture
+async def organization_id(client: httpx2.AsyncClient) -> str:
+    """A district."""
+    answer = await client.post("/v1/organizations", json={"name": "Springfield Unified"})
+    return str(answer.raise_for_status().json()["id"])
+
+
+@pytest.fixture
+async def integration(
+    client: httpx2.AsyncClient, organization_id: str, wanted: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """An integration, as it was answered."""
+    answer = await client.post("/v1/integrations", json=wanted(organization_id))
+    found: dict[str, Any] = answer.raise_for_status().json()
+    return found
+
+
+@pytest.fixture
+async def run_id(client: httpx2.AsyncClient, integration: dict[str, Any]) -> str:
+    """A queued run."""
+    answer = await client.post(f"/v1/integrations/{integration['id']}/runs", json={})
+    return str(answer.raise_for_status().json()["run_id"])
+
+
+@pytest.fixture
+def unknown_id() -> str:
+    """An id nobody has."""
+    return str(uuid.uuid4())

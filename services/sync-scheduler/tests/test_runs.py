@@ -1,0 +1,325 @@
+"""The state machine of a run, without input or output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeroom.codes import Code
+from homeroom.messages import Applied, Claimed, CollectionReport, Fact, Failed, Fetched, Held, Progress
+from sync_scheduler.runs import ACTIVE, Entry, Limits, Outcome, Run, State, Stop, cancel, hear, supervise
+
+NOW = datetime(2026, 9, 1, 18, 0, tzinfo=UTC)
+LIMITS = Limits(attempts=3, silence=timedelta(seconds=60), first_pause=timedelta(seconds=5))
+COMMON = {"run_id": "r", "integration_id": "i", "at": NOW}
+CLEAN = {"users": CollectionReport(served=10, added=2, unchanged=8)}
+
+
+def claimed(attempt: int = 1, fetch: str = "a") -> Claimed:
+    return Claimed(attempt=attempt, worker="w", fetch_id=fetch, run_id="r", integration_id="i", at=NOW)
+
+
+def progress(attempt: int = 1, fetch: str = "a", served: int = 5) -> Progress:
+    return Progress(
+        attempt=attempt, fetch_id=fetch, served={"users": served}, pages=1, run_id="r", integration_id="i", at=NOW
+    )
+
+
+def fetched(attempt: int = 1, fetch: str = "a") -> Fetched:
+    return Fetched(attempt=attempt, fetch_id=fetch, collections=CLEAN, run_id="r", integration_id="i", at=NOW)
+
+
+def applied(attempt: int = 1, fetch: str = "a", report: CollectionReport = CLEAN["users"]) -> Applied:
+    return Applied(
+        attempt=attempt,
+        fetch_id=fetch,
+        apply=7,
+        collections={"users": report},
+        students=8,
+        teachers=2,
+        classes=4,
+        run_id="r",
+        integration_id="i",
+        at=NOW,
+    )
+
+
+def held(attempt: int = 1) -> Held:
+    return Held(
+        attempt=attempt,
+        fetch_id="a",
+        code=Code.GUARD_EMPTY_COLLECTION,
+        detail="users arrived empty.",
+        collections=CLEAN,
+        run_id="r",
+        integration_id="i",
+        at=NOW,
+    )
+
+
+def failed(attempt: int = 1, code: Code = Code.PROV_5XX, *, again: bool = True) -> Failed:
+    return Failed(
+        attempt=attempt, code=code, detail="It answered 503.", again=again, run_id="r", integration_id="i", at=NOW
+    )
+
+
+def fresh() -> Run:
+    return Run(deadline_at=NOW + timedelta(hours=6))
+
+
+def tell(run: Run, *facts: Fact, now: datetime = NOW) -> Outcome:
+    outcome = Outcome(run)
+    for fact in facts:
+        outcome = hear(outcome.run, fact, now=now, limits=LIMITS)
+    return outcome
+
+
+def test_the_usual_way() -> None:
+    """A run is claimed, fetched and applied, and tells each step in a sentence."""
+    run, story = fresh(), []
+    for fact in (claimed(), progress(), progress(served=9), fetched(), applied()):
+        outcome = tell(run, fact)
+        run = outcome.run
+        if outcome.entry:
+            story.append((run.state, outcome.entry.sentence))
+
+    assert story == [
+        (State.FETCHING, "A worker took the run and fetches."),
+        (State.APPLYING, "Everything was fetched: 10 records. The store takes it from here."),
+        (State.SUCCEEDED, "The roster was updated: 2 records added, 0 changed, 0 removed."),
+    ]
+    assert (run.students, run.teachers, run.classes, run.started_at, run.finished_at) == (8, 2, 4, NOW, NOW)
+
+
+def test_nothing_new() -> None:
+    """A run that changed nothing says so."""
+    outcome = tell(fresh(), claimed(), applied(report=CollectionReport(served=3, unchanged=3)))
+
+    assert outcome.entry == Entry("applied", 1, "The roster was up to date already; nothing was changed.")
+
+
+def test_partial() -> None:
+    """Records set aside make a run partial with the reason; unproved removals do, too, but weigh less."""
+    quarantined = tell(fresh(), applied(report=CollectionReport(quarantined=2, unconfirmed=1))).run
+    unconfirmed = tell(fresh(), applied(report=CollectionReport(unconfirmed=1))).run
+
+    assert (quarantined.state, quarantined.code) == (State.PARTIAL, Code.RECORDS_QUARANTINED)
+    assert (unconfirmed.state, unconfirmed.code) == (State.PARTIAL, Code.REMOVALS_UNCONFIRMED)
+
+
+def test_held() -> None:
+    """A picture the guard keeps back ends the run as held, with the guard's code and sentence."""
+    outcome = tell(fresh(), claimed(), fetched(), held())
+
+    assert (outcome.run.state, outcome.run.code) == (State.HELD, Code.GUARD_EMPTY_COLLECTION)
+    assert outcome.entry == Entry("held", 1, "users arrived empty.", Code.GUARD_EMPTY_COLLECTION)
+
+
+def test_failing_for_good() -> None:
+    """A failure that another attempt would not mend ends the run at once."""
+    outcome = tell(fresh(), claimed(), failed(code=Code.AUTH_INVALID, again=False))
+
+    assert (outcome.run.state, outcome.run.code, outcome.run.attempt) == (State.FAILED, Code.AUTH_INVALID, 1)
+
+
+def test_trying_again() -> None:
+    """A failure that may pass leads to further attempts with growing pauses, and to failed after the last."""
+    run, pauses = fresh(), []
+    for attempt in (1, 2):
+        run = tell(run, claimed(attempt), failed(attempt)).run
+        assert run.state is State.QUEUED
+        assert run.not_before is not None
+        pauses.append((run.not_before - NOW).total_seconds())
+    outcome = tell(run, claimed(3), failed(3))
+
+    assert pauses == [5, 20]
+    assert (outcome.run.state, outcome.run.code, outcome.run.attempt) == (State.FAILED, Code.PROV_5XX, 3)
+
+
+def test_the_sentence_of_another_attempt() -> None:
+    """The log says what happened and when it is tried again."""
+    outcome = tell(fresh(), claimed(), failed())
+
+    assert outcome.entry == Entry("again", 1, "It answered 503. Attempt 2 of 3 follows in 5 seconds.", Code.PROV_5XX)
+    assert outcome.stop == Stop(2, Code.RUN_OVERTAKEN)
+
+
+def test_lost_worker() -> None:
+    """A fetching worker that is silent for a minute is given up and the next attempt follows at once."""
+    run = tell(fresh(), claimed()).run
+
+    assert supervise(run, now=NOW + timedelta(seconds=59), limits=LIMITS).run is run
+    outcome = supervise(run, now=NOW + timedelta(seconds=60), limits=LIMITS)
+    assert (outcome.run.state, outcome.run.attempt, outcome.run.fetch_id) == (State.QUEUED, 2, None)
+    assert outcome.stop == Stop(2, Code.RUN_OVERTAKEN)
+
+
+def test_heartbeats_keep_a_run() -> None:
+    """Progress of the fetch that is followed counts as a heartbeat, that of another fetch does not."""
+    run = tell(fresh(), claimed()).run
+    later = NOW + timedelta(seconds=50)
+    kept = tell(run, progress(), now=later).run
+    other = tell(run, progress(fetch="b"), now=later).run
+
+    assert supervise(kept, now=NOW + timedelta(seconds=60), limits=LIMITS).run is kept
+    assert supervise(other, now=NOW + timedelta(seconds=60), limits=LIMITS).run.attempt == 2
+
+
+def test_too_many_lost_workers() -> None:
+    """A run whose every worker was lost fails as RUN_LOST."""
+    run = fresh()
+    for attempt in (1, 2, 3):
+        run = supervise(tell(run, claimed(attempt)).run, now=NOW + timedelta(minutes=2), limits=LIMITS).run
+
+    assert (run.state, run.code) == (State.FAILED, Code.RUN_LOST)
+
+
+def test_waiting_is_no_failure() -> None:
+    """Queued and applying runs are not judged by silence, only by their deadline."""
+    for run in (fresh(), tell(fresh(), claimed(), fetched()).run):
+        assert supervise(run, now=NOW + timedelta(hours=5), limits=LIMITS).run is run
+        ended = supervise(run, now=NOW + timedelta(hours=6), limits=LIMITS)
+        assert (ended.run.state, ended.run.code) == (State.FAILED, Code.RUN_DEADLINE)
+        assert ended.stop == Stop(2, Code.RUN_DEADLINE)
+
+
+def test_older_attempts_do_not_move_a_run() -> None:
+    """Facts of an overtaken attempt change nothing, and whoever still works on it is told to stop."""
+    run = tell(fresh(), claimed(), failed()).run
+
+    for fact in (claimed(1, "z"), progress(1), fetched(1), held(1), failed(1), failed(1, again=False)):
+        outcome = tell(run, fact)
+        assert outcome.run is run
+        assert outcome.stop == (Stop(2, Code.RUN_OVERTAKEN) if isinstance(fact, Claimed | Progress) else None)
+
+
+def test_an_older_attempt_that_was_applied_ends_the_run() -> None:
+    """Once the roster was changed the run is over, whichever attempt did it, and later attempts are stopped."""
+    outcome = tell(fresh(), claimed(), failed(), claimed(2, "b"), applied(1))
+
+    assert outcome.run.state is State.SUCCEEDED
+    assert (outcome.applied, outcome.stop) == (1, Stop(3, Code.RUN_OVERTAKEN))
+
+
+def test_zombies_are_stopped() -> None:
+    """A worker that reports on a run that has ended is told to stop, with the reason where there is one."""
+    done = tell(fresh(), claimed(), applied()).run
+    cancelled = cancel(fresh(), now=NOW).run
+
+    assert tell(done, progress()).stop == Stop(2, Code.RUN_OVERTAKEN)
+    assert tell(cancelled, claimed()).stop == Stop(2, Code.RUN_CANCELLED)
+
+
+def test_a_twin_is_followed() -> None:
+    """Where a job was delivered twice, the run follows the fetch claimed last, as the store does."""
+    run = tell(fresh(), claimed(fetch="a"), claimed(fetch="b"), fetched(fetch="a")).run
+
+    assert (run.state, run.fetch_id) == (State.FETCHING, "b")
+    assert tell(run, fetched(fetch="b")).run.state is State.APPLYING
+    assert tell(fresh(), claimed(fetch="a"), fetched(fetch="a"), claimed(fetch="b")).run.state is State.FETCHING
+
+
+def test_lost_claims() -> None:
+    """A run whose claim was never heard goes on by what is heard next."""
+    assert tell(fresh(), progress()).run.state is State.FETCHING
+    assert tell(fresh(), fetched()).run.state is State.APPLYING
+
+
+def test_cancel_while_queued() -> None:
+    """A run nobody works on is cancelled at once."""
+    outcome = cancel(fresh(), now=NOW)
+
+    assert (outcome.run.state, outcome.run.code) == (State.CANCELLED, Code.RUN_CANCELLED)
+    assert outcome.stop == Stop(2, Code.RUN_CANCELLED)
+
+
+def test_cancel_while_fetching() -> None:
+    """A fetching run is cancelled when its worker says it has stopped, fails or is lost; a heartbeat stops it again."""
+    asked = cancel(tell(fresh(), claimed()).run, now=NOW)
+
+    assert (asked.run.state, asked.stop) == (State.FETCHING, Stop(2, Code.RUN_CANCELLED))
+    assert cancel(asked.run, now=NOW).run is asked.run
+    assert tell(asked.run, failed(code=Code.RUN_CANCELLED, again=False)).run.state is State.CANCELLED
+    assert tell(asked.run, failed()).run.state is State.CANCELLED
+    assert supervise(asked.run, now=NOW + timedelta(minutes=2), limits=LIMITS).run.state is State.CANCELLED
+    assert tell(asked.run, progress()).stop == Stop(2, Code.RUN_CANCELLED)
+
+
+def test_cancel_too_late() -> None:
+    """A cancellation that comes when the store has the picture does not hide that it was applied."""
+    asked = cancel(tell(fresh(), claimed(), fetched()).run, now=NOW)
+
+    assert asked.run.state is State.APPLYING
+    assert tell(asked.run, applied()).run.state is State.SUCCEEDED
+
+
+def test_a_cancellation_nobody_asked_for() -> None:
+    """A worker that stops unasked, or is overtaken by a twin, costs an attempt and not the run."""
+    for code in (Code.RUN_CANCELLED, Code.RUN_OVERTAKEN):
+        run = tell(fresh(), claimed(), failed(code=code, again=False)).run
+        assert (run.state, run.attempt) == (State.QUEUED, 2)
+
+
+def test_applied_after_the_end() -> None:
+    """What was applied after a run had failed stands in its log and leaves its state alone."""
+    lost = supervise(fresh(), now=NOW + timedelta(hours=6), limits=LIMITS).run
+    outcome = tell(lost, applied())
+
+    assert outcome.run is lost
+    assert outcome.entry is not None
+    assert outcome.entry.step == "applied late"
+
+
+attempts = st.integers(1, 5)
+fetches = st.sampled_from(["a", "b", "c"])
+reports = st.builds(CollectionReport, quarantined=st.integers(0, 1), unconfirmed=st.integers(0, 1))
+all_facts = st.one_of(
+    st.builds(claimed, attempts, fetches),
+    st.builds(progress, attempts, fetches, st.integers(0, 9)),
+    st.builds(fetched, attempts, fetches),
+    st.builds(applied, attempts, fetches, reports),
+    st.builds(held, attempts),
+    st.builds(
+        failed, attempts, st.sampled_from([Code.PROV_5XX, Code.RUN_CANCELLED, Code.RUN_OVERTAKEN]), again=st.booleans()
+    ),
+)
+events = st.lists(st.one_of(all_facts, st.just("cancel"), st.integers(0, 4000)), max_size=40)
+
+
+@given(events)
+def test_exactly_one_end(happened: Sequence[Fact | str | int]) -> None:
+    """Whatever comes, in any order and however often, a run ends once by its deadline and stays as it ended."""
+    run, now, ends = fresh(), NOW, []
+    for event in [*happened, 6 * 3600, *happened]:
+        if isinstance(event, int):
+            now += timedelta(seconds=event)
+            outcome = supervise(run, now=now, limits=LIMITS)
+        elif isinstance(event, str):
+            outcome = cancel(run, now=now)
+        else:
+            outcome = hear(run, event, now=now, limits=LIMITS)
+        if not run.active:
+            assert outcome.run is run
+        elif not outcome.run.active:
+            ends.append(outcome.run.state)
+            assert outcome.run.finished_at == now
+            assert (outcome.run.code is None) == (outcome.run.state is State.SUCCEEDED)
+        assert outcome.run.attempt >= run.attempt
+        if outcome.run.state is not run.state:
+            assert outcome.entry is not None
+        run = outcome.run
+
+    assert ends == [run.state]
+    assert run.state not in ACTIVE
+
+
+@given(st.lists(all_facts, max_size=20))
+def test_hearing_twice_changes_nothing(facts: list[Fact]) -> None:
+    """A fact that is delivered twice in a row leaves the run as the first time did."""
+    run = fresh()
+    for fact in facts:
+        run = hear(run, fact, now=NOW, limits=LIMITS).run
+        assert hear(run, fact, now=NOW, limits=LIMITS).run == run
