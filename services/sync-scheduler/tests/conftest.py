@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx2
 import pytest
 
+from homeroom.bus import Message
 from homeroom.bus.postgres import PostgresBus
 from homeroom.db import Database
 from homeroom.messages import TOPICS
@@ -65,6 +67,29 @@ async def bus(settings: ApiSettings) -> AsyncIterator[PostgresBus]:
     async with PostgresBus.open(settings.database_url.get_secret_value()) as bus:
         await bus.ensure_topics(TOPICS)
         yield bus
+
+
+@pytest.fixture
+def read(bus: PostgresBus) -> Callable[[str], Awaitable[list[Message]]]:
+    """Reads a topic from its first message to its last."""
+
+    async def read(topic: str) -> list[Message]:
+        found: list[Message] = []
+
+        async def keep(messages: Sequence[Message]) -> None:
+            found.extend(messages)
+
+        group = f"test-{uuid.uuid4()}"
+        consumer = bus.consumer([topic], keep, group=group)
+        reading = asyncio.create_task(consumer.run())
+        async with asyncio.timeout(20):
+            while await bus.lag(group, [topic]):
+                await asyncio.sleep(0.02)
+            await consumer.stop()
+            await reading
+        return found
+
+    return read
 
 
 @pytest.fixture

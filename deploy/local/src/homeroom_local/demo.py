@@ -98,12 +98,12 @@ class _listening:  # noqa: N801 - reads as a word in `async with`
 async def _do_main_job(
     client: HomeroomClient, district: httpx2.AsyncClient, listener: EventListener, progress: Progress
 ) -> Json:
-    sandbox = (await district.get("/sandbox")).json()
+    sandbox = (await district.get("/sandbox")).json()["oneroster"]
     organization = await client.create_organization("Willow Creek (sandbox)")
     integration = await client.create_integration(
         organization,
         {
-            "endpoint_url": sandbox["endpoint_url"],
+            "endpoint_url": sandbox["base_url"],
             "auth": "oauth1",
             "client_id": sandbox["client_id"],
             "client_secret": sandbox["client_secret"],

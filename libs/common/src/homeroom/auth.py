@@ -266,11 +266,13 @@ class _Held:
 class TokenSource:
     """This service's own access tokens: had when first needed, kept, renewed when four fifths of their life is over."""
 
-    def __init__(self, client: httpx2.AsyncClient, settings: Settings, scopes: Collection[str]) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient, settings: Settings, scopes: Collection[str], clock: Clock | None = None
+    ) -> None:
         self._client = client
         self._settings = settings
         self._scopes = " ".join(sorted(scopes))
-        self._clock: Clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._held = _Held("", float("-inf"), float("-inf"))
         self._turn = asyncio.Lock()
 

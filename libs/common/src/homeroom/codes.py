@@ -44,6 +44,7 @@ class Code(StrEnum):
     RUN_DEADLINE = "RUN_DEADLINE"
     RUN_CANCELLED = "RUN_CANCELLED"
     RUN_INTERNAL = "RUN_INTERNAL"
+    WORKER_STOPPED = "WORKER_STOPPED"
     # why a record is quarantined or noted
     RECORD_NO_ID = "RECORD_NO_ID"
     RECORD_INVALID = "RECORD_INVALID"
@@ -194,6 +195,11 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "The run failed for a reason of our own",
         "Something we did not foresee happened; the roster was not changed.",
         "Run the sync again; operations find the cause in the logs under the run's id.",
+    ),
+    Code.WORKER_STOPPED: CodeEntry(
+        "The worker was stopped while the run was under way",
+        "It was shut down or replaced, and the run did not finish within its grace period.",
+        "Nothing to do; the run is tried again by itself.",
     ),
     Code.RECORD_NO_ID: CodeEntry(
         "A record has no sourcedId", "It can't be told from others.", "Give the record an id in the SIS."

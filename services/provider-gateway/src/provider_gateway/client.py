@@ -78,7 +78,9 @@ class _Trouble(ProviderError):
 class PoliteClient:
     """Asks one integration's provider; open one for a run, so that cookies and tokens never mix."""
 
-    def __init__(self, http: httpx2.AsyncClient, gates: HostGates, limits: Limits, *, provider: str, allow_private: bool):
+    def __init__(
+        self, http: httpx2.AsyncClient, gates: HostGates, limits: Limits, *, provider: str, allow_private: bool
+    ):
         self._http = http
         self._gates = gates
         self._limits = limits

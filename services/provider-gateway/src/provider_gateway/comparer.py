@@ -54,12 +54,13 @@ def _locate(upper: UInts, lower: UInts, wanted_upper: UInts, wanted_lower: UInts
 
 
 class Known:
-    """What the store holds of one collection, sorted by key."""
+    """What the store holds of one collection; the columns are taken over, and sorted by key if they are not."""
 
     def __init__(self, upper: UInts, lower: UInts, fingerprints: NDArray[np.int64]) -> None:
         if len(upper) > 1 and not bool(np.all(upper[:-1] <= upper[1:])):
             order = np.argsort(upper)
-            upper, lower, fingerprints = upper[order], lower[order], fingerprints[order]
+            for column in (upper, lower, fingerprints):
+                column[:] = column[order]  # one at a time and in place, so that there are never two copies of all
         self.upper = upper
         self.lower = lower
         self.fingerprints = fingerprints

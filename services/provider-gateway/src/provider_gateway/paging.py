@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 
 from homeroom.codes import Code
@@ -23,7 +23,7 @@ FetchPage = Callable[[int, int], Coroutine[None, None, Page]]
 """Asks for one page: offset, limit."""
 
 
-async def read_pages(fetch: FetchPage, *, limit: int, in_flight: int) -> AsyncIterator[Page]:
+async def read_pages(fetch: FetchPage, *, limit: int, in_flight: int) -> AsyncGenerator[Page, None]:
     """Yield the pages of a list in order, asking for up to `in_flight` at once; the last one is empty.
 
     Raises `ProviderError`: PROV_PAGINATION if pages come again or go far beyond the stated count, and what `fetch`
@@ -47,7 +47,7 @@ async def read_pages(fetch: FetchPage, *, limit: int, in_flight: int) -> AsyncIt
             yield page
 
 
-async def _fetch_along(fetch: FetchPage, limit: int, in_flight: int) -> AsyncIterator[Page]:
+async def _fetch_along(fetch: FetchPage, limit: int, in_flight: int) -> AsyncGenerator[Page, None]:
     """Pages one after the other, without end; some asked for ahead where the count says that they are there."""
     position = 0
     while True:
@@ -72,7 +72,7 @@ def _plan(position: int, page: Page) -> Sequence[int]:
     return (*range(position, page.stated, page.received), page.stated)
 
 
-async def _prefetch(fetch: FetchPage, plan: Sequence[int], limit: int, in_flight: int) -> AsyncIterator[Page]:
+async def _prefetch(fetch: FetchPage, plan: Sequence[int], limit: int, in_flight: int) -> AsyncGenerator[Page, None]:
     """Fetch what is planned, several at once, and yield it in the order of the plan."""
     offsets = iter(plan)
     waiting: deque[asyncio.Task[Page]] = deque()

@@ -34,9 +34,7 @@ def _escape(text: str) -> str:
     return quote(text, safe="-._~")
 
 
-def sign(
-    method: str, url: httpx2.URL, oauth: Mapping[str, str], secret: str, signature_method: SignatureMethod
-) -> str:
+def sign(method: str, url: httpx2.URL, oauth: Mapping[str, str], secret: str, signature_method: SignatureMethod) -> str:
     """The signature of a request with these `oauth_*` parameters (RFC 5849 §3.4), without a token secret."""
     path, _, query = url.raw_path.decode("ascii").partition("?")
     host = url.netloc.decode("ascii").lower().removesuffix(_DEFAULT_PORTS.get(url.scheme, "\0"))
@@ -147,11 +145,12 @@ class OAuth2(httpx2.Auth):
     async def _ask_for_token(self) -> _Token:
         """Try the ways token endpoints are known to want it: Basic then form, with the scopes then without."""
         basic = b64encode(f"{_escape(self._client_id)}:{_escape(self._client_secret)}".encode()).decode()
-        in_header = ({}, {"Authorization": f"Basic {basic}"})
-        in_form = ({"client_id": self._client_id, "client_secret": self._client_secret}, {})
+        in_header: dict[str, str] = {"Authorization": f"Basic {basic}"}
+        in_form: dict[str, str] = {"client_id": self._client_id, "client_secret": self._client_secret}
+        scopes: tuple[dict[str, str], ...] = ({"scope": self._scope}, {})
         status = 0
-        for credentials, headers in (in_header, in_form):
-            for scope in ({"scope": self._scope}, {}):
+        for headers, credentials in ((in_header, {}), ({}, in_form)):
+            for scope in scopes:
                 form = {"grant_type": "client_credentials", **scope, **credentials}
                 answer = await self._post_form(self._token_url, form, headers)
                 if answer.status < 300:  # noqa: PLR2004 - 2xx

@@ -12,6 +12,7 @@ import msgspec
 from homeroom.bus import Bus, Message, Reject
 from homeroom.codes import Code
 from homeroom.db import Database
+from homeroom.faultpoints import faultpoint
 from homeroom.messages import Chunk, FetchAbandoned, FetchCompleted, FetchStarted, RosterChange, read_change, to_facts
 from roster_store.completion import complete_fetch
 from roster_store.staging import StagedRows, abandon_fetch, read_chunk, stage_chunks, start_fetch
@@ -35,6 +36,7 @@ class ChangeConsumer:
             if fetch_id is not None:
                 chunks = [part for _, part in group if isinstance(part, StagedRows)]
                 await self._database.transact(partial(stage_chunks, fetch_id=fetch_id, chunks=chunks))
+                faultpoint("store.chunks-staged")
                 continue
             for _, change in group:
                 await self._handle(change)
@@ -42,10 +44,13 @@ class ChangeConsumer:
     async def _handle(self, change: RosterChange | StagedRows) -> None:
         if isinstance(change, FetchStarted):
             await self._database.transact(partial(start_fetch, started=change))
+            faultpoint("store.fetch-started")
         elif isinstance(change, FetchAbandoned):
             await self._database.transact(partial(abandon_fetch, abandoned=change))
         elif isinstance(change, FetchCompleted) and (fact := await complete_fetch(self._database, change)):
+            faultpoint("store.applied")
             await self._bus.publish(to_facts(fact))
+            faultpoint("store.fact-published")
 
 
 def _read(message: Message) -> tuple[str | None, RosterChange | StagedRows]:

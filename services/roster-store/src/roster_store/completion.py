@@ -15,6 +15,7 @@ import msgspec
 from homeroom.clock import Clock, SystemClock
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
+from homeroom.faultpoints import faultpoint
 from homeroom.messages import Applied, CollectionReport, Fact, Failed, FetchCompleted, Held
 from homeroom.telemetry import get_logger
 from roster_store.application import ApplyNumber, apply_plan, take_number
@@ -123,6 +124,7 @@ async def _apply(connection: Connection, plan: Plan, number: ApplyNumber, run_id
         for collection, part in plan.collections.items()
     }
     await connection.execute(SQL["insert_apply"], number.no, number.xid, plan.integration_no, run_id, segments, counts)
+    faultpoint("store.applying")
     totals = await connection.fetchrow(SQL["count_active"], plan.integration_no)
     assert totals is not None  # noqa: S101 - an aggregate always gives a row
     await connection.execute(SQL["finish_integration"], plan.integration_no, number.no, *totals)

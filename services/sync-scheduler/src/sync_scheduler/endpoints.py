@@ -16,13 +16,16 @@ _PRIVATE_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home", "
 _CARRY_OTHERS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
 """IPv6 ranges that stand for an IPv4 address, which could be any."""
 
+_IDEOGRAPHIC_DOT = "\u3002"
+"""Separates the labels of a host name as a dot does (UTS 46)."""
+
 _NUMBER = re.compile(r"^(0x[0-9a-f]*|\d+)$")
 
 
 def object_to(url: str, *, allow_private: bool) -> str | None:
     """Why this address is refused, as the end of a sentence; None if it is not."""
     try:
-        parts = urlsplit(unicodedata.normalize("NFKC", url))
+        parts = urlsplit(unicodedata.normalize("NFKC", url).replace(_IDEOGRAPHIC_DOT, "."))
         host, _ = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return "it is no URL"

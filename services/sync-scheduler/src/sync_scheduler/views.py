@@ -8,11 +8,12 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from pydantic import BaseModel
 
 from homeroom.codes import Code
 from sync_scheduler import ledger
-from sync_scheduler.integrations import OptionsBody, ScheduleBody
+from sync_scheduler.integrations import OptionsBody, ScheduleBody, read_options
 from sync_scheduler.paging import to_cursor
 from sync_scheduler.runs import State
 
@@ -152,13 +153,10 @@ def show_organization(row: asyncpg.Record) -> Organization:
 def show_integration(row: asyncpg.Record) -> Integration:
     """An integration's row for a caller."""
     # Stored options passed their checks when they came; what is offered may have changed since.
-    options = OptionsBody.model_construct(**row["options"])
-    same = Integration.model_fields.keys() - {"organization_id", "options", "schedule"}
-    return Integration.model_construct(
-        organization_id=row["organization"],
-        options=options,
-        schedule=ScheduleBody(),
-        **{name: row[name] for name in same},
+    options = OptionsBody.model_construct(**msgspec.structs.asdict(read_options(row["options"])))
+    same = {name: row[name] for name in Integration.model_fields.keys() & row.keys()}
+    return Integration(
+        **same | {"organization_id": row["organization"], "options": options, "schedule": ScheduleBody()}
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -273,13 +273,16 @@ class PageDecoder:
         start = len(self.learned)
         pairs = [(f"further_{start + number}", name) for number, name in enumerate(names)]
         self.learned += tuple(pairs)
-        self._row_type = msgspec.defstruct(
-            ROW_TYPES[self.collection].__name__,
-            [(attribute, Any, msgspec.field(default=UNSET, name=name)) for attribute, name in self.learned],
-            bases=(ROW_TYPES[self.collection],),
-            kw_only=True,
-            gc=False,
-            forbid_unknown_fields=True,
+        self._row_type = cast(
+            "type[Row]",
+            msgspec.defstruct(
+                ROW_TYPES[self.collection].__name__,
+                [(attribute, Any, msgspec.field(default=UNSET, name=name)) for attribute, name in self.learned],
+                bases=(ROW_TYPES[self.collection],),
+                kw_only=True,
+                gc=False,
+                forbid_unknown_fields=True,
+            ),
         )
         self._prepare()
 
@@ -317,7 +320,11 @@ def _find_rows(found: Any) -> list[Any]:
         return found
     if not isinstance(found, dict):
         raise _bad_payload("it is neither a list nor an object")
-    if found.get("error") or found.get("errors") or any(str(found.get(word)).lower() in _FAILURES for word in _MAJOR_WORDS):
+    if (
+        found.get("error")
+        or found.get("errors")
+        or any(str(found.get(word)).lower() in _FAILURES for word in _MAJOR_WORDS)
+    ):
         raise _bad_payload("it is an error message with status 200")
     lists = [value for name, value in found.items() if isinstance(value, list) and name not in _SIDE_LISTS]
     if len(lists) != 1:
@@ -360,7 +367,9 @@ class Repairer:
             try:
                 values[attribute] = coerce(value) if coerce else value
             except ValueError:
-                problem = RecordProblem(Code.RECORD_INVALID, field=name, sourced_id=_reported_id(found.get("sourcedId")))
+                problem = RecordProblem(
+                    Code.RECORD_INVALID, field=name, sourced_id=_reported_id(found.get("sourcedId"))
+                )
                 raise problem from None
         if further:
             values["metadata"] = further | (values.get("metadata") or {})

@@ -1,4 +1,4 @@
-"""Single values of OneRoster, read tolerantly: words, dates, flags, lists. Each raises `ValueError` with what is wrong."""
+"""Single values of OneRoster, read tolerantly: words, dates, flags, lists; `BadValue` where that can't be done."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Words(dict[str | None, str]):
     """OneRoster's words of one enumeration; other spellings of them are found too (`Site Administrator`)."""
 
     def __init__(self, words: Iterable[str], **synonyms: str) -> None:
-        exact = {word: word for word in words}
+        exact: dict[str | None, str] = {word: word for word in words}
         super().__init__(exact)
-        self._squashed = {_NO_LETTERS.sub("", word.lower()): word for word in exact} | synonyms
+        self._squashed = {_NO_LETTERS.sub("", word.lower()): word for word in exact.values()} | synonyms
 
     def __missing__(self, word: str | None) -> str:
         if word is not None:
@@ -83,7 +83,7 @@ def read_date(text: str | None) -> date | None:
         raise BadValue(Code.BAD_DATE) from None
 
 
-def read_flag(value: bool | str | int | None) -> bool | None:  # noqa: FBT001 - a value that came in, not a switch
+def read_flag(value: bool | str | int | None) -> bool | None:
     """A flag in any known spelling."""
     try:
         return FLAGS[value]

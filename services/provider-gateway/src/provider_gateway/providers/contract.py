@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ class Page:
 class Source(Protocol):
     """An opened connection to one district at its provider."""
 
-    def pages(self, collection: str) -> AsyncIterator[Page]:
+    def pages(self, collection: str) -> AsyncGenerator[Page, None]:
         """All pages of a collection in order; raises `ProviderError` when it can't be read to its end."""
 
     async def find(self, collection: str, sourced_id: str) -> Page | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -96,11 +96,11 @@ class _District:
         self._sorting: dict[str, str] = _SORTING
         self._decoders = {collection: PageDecoder(collection) for collection in ROW_TYPES}
 
-    def pages(self, collection: str) -> AsyncIterator[Page]:
+    def pages(self, collection: str) -> AsyncGenerator[Page, None]:
         """All pages of a collection in order."""
 
         async def fetch(offset: int, limit: int) -> Page:
-            where = {"limit": limit, "offset": offset}
+            where = {"limit": str(limit), "offset": str(offset)}
             sorting = self._sorting
             try:
                 return await self._get(collection, where | sorting)
@@ -115,7 +115,7 @@ class _District:
 
     async def find(self, collection: str, sourced_id: str) -> Page | None:
         """One record by its id; None if the provider says there is none."""
-        url = self._base.copy_with(raw_path=self._base.raw_path + f"/{collection}/{quote(sourced_id, safe='')}".encode())
+        url = self._address(f"/{collection}/{quote(sourced_id, safe='')}")
         decoder = self._decoders[collection]
         try:
             return await self._client.get(
@@ -130,9 +130,9 @@ class _District:
                 return None
             raise
 
-    async def _get(self, collection: str, query: Mapping[str, str | int]) -> Page:
+    async def _get(self, collection: str, query: Mapping[str, str]) -> Page:
         text = urlencode(query, quote_via=quote, safe="-._~")
-        url = self._base.copy_with(raw_path=self._base.raw_path + f"/{collection}?{text}".encode())
+        url = self._address(f"/{collection}?{text}")
         decoder = self._decoders[collection]
 
         def read(answer: Answer) -> Page:
@@ -140,6 +140,9 @@ class _District:
                 return _read(decoder, decoder.decode(answer.body), answer)
 
         return await self._client.get(url, path=f"/{collection}", auth=self._auth, read=read)
+
+    def _address(self, path: str) -> httpx2.URL:
+        return self._base.copy_with(raw_path=self._base.raw_path + path.encode())
 
 
 def find_base(url: httpx2.URL) -> httpx2.URL:
@@ -173,7 +176,7 @@ def _read_count(headers: httpx2.Headers) -> int | None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No garbage collection while a page is made into records: nothing of it is garbage, and walking it costs as much."""
+    """No garbage collection while a page is made into records: none of it is garbage yet."""
     was_on = gc.isenabled()
     gc.disable()
     try:

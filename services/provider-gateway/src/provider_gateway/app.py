@@ -1,0 +1,88 @@
+"""What the gateway's processes are put together from: `python -m provider_gateway api|worker|migrate`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+
+import httpx2
+from fastapi import FastAPI
+
+from homeroom.auth import TokenSource
+from homeroom.bus.opening import open_bus
+from homeroom.clock import SystemClock
+from homeroom.secrets import SealingKeys
+from homeroom.service import Parts, create_app, run_api, run_roles, run_worker
+from homeroom.settings import SettingsError
+from provider_gateway.api import router
+from provider_gateway.execution import Workshop
+from provider_gateway.gates import HostGates
+from provider_gateway.settings import GatewaySettings
+from provider_gateway.store import SCOPE, RosterStore
+from provider_gateway.worker import Worker, name_worker
+
+NAME = "provider-gateway"
+
+
+def build(settings: GatewaySettings) -> FastAPI:
+    """The API; it keeps nothing and so opens nothing."""
+
+    async def open_parts(_app: FastAPI, _parts: Parts) -> None:
+        return None
+
+    return create_app(
+        name=NAME, title="Homeroom provider gateway", settings=settings, routers=[router], open_parts=open_parts
+    )
+
+
+async def work(settings: GatewaySettings, parts: Parts, stop: asyncio.Event) -> None:
+    """Take jobs until `stop` is set."""
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # their lines hold whole addresses, and so people's ids
+    keys = read_keys(settings)
+    bus = await parts.open("bus", open_bus(settings), ping=lambda bus: bus.ping())
+    tokens = await parts.open("tokens", TokenSource.open(settings, [SCOPE]))
+    store = await parts.open("store", RosterStore.open(settings.store_url, tokens))
+    workshop = Workshop(
+        settings=settings,
+        bus=bus,
+        store=store,
+        keys=keys,
+        gates=HostGates(settings.host_in_flight),
+        tls=httpx2.create_ssl_context(trust_env=False),
+        clock=SystemClock(),
+        worker=name_worker(),
+    )
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays; pages are many short-lived objects that need no walk over it
+    await Worker(workshop).run(stop)
+
+
+def read_keys(settings: GatewaySettings) -> SealingKeys:
+    """The keys that open sealed credentials; a worker without them could do nothing."""
+    try:
+        return SealingKeys(settings.gateway_private_keys.get_secret_value())
+    except ValueError as error:
+        raise SettingsError(f"HOMEROOM_GATEWAY_PRIVATE_KEYS can't be used: {error}.") from None
+
+
+def _run_worker() -> None:
+    settings = GatewaySettings.load()
+    read_keys(settings)
+    run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop))
+
+
+def _run_api() -> None:
+    settings = GatewaySettings.load()
+    run_api(build(settings), settings)
+
+
+def _migrate() -> None:
+    sys.stdout.write("provider-gateway has no database of its own; there is nothing to migrate.\n")
+
+
+def main() -> None:
+    """Run the role the command line names."""
+    run_roles("provider_gateway", {"api": _run_api, "worker": _run_worker, "migrate": _migrate})

@@ -1,0 +1,247 @@
+"""One job on its way: from the claim to its last fact, whatever happens in between.
+
+An execution has a `fetch_id` of its own, so that nothing of it can be mistaken for another attempt's. It ends in exactly
+one way: fetched, or abandoned and failed with a code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from homeroom.bus import Bus, BusError, Outgoing
+from homeroom.clock import Clock
+from homeroom.codes import Code
+from homeroom.messages import Claimed, Fact, Failed, FetchAbandoned, Fetched, Progress, SyncJob, to_facts
+from homeroom.roster import COLLECTIONS
+from homeroom.secrets import SealingKeys, SecretUnreadable
+from homeroom.telemetry import get_logger, inject_headers, span
+from provider_gateway.client import PoliteClient
+from provider_gateway.failures import OwnTrouble, ProviderError
+from provider_gateway.fetching import Tally, fetch_district
+from provider_gateway.gates import HostGates
+from provider_gateway.providers import PROVIDERS
+from provider_gateway.providers.contract import Connection
+from provider_gateway.publisher import Publisher, reportable
+from provider_gateway.settings import GatewaySettings
+from provider_gateway.store import RosterStore
+
+log = get_logger(__name__)
+
+_FIRST_HEARTBEAT_SECONDS = 0.25
+_LAST_WORDS_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all executions of a worker share."""
+
+    settings: GatewaySettings
+    bus: Bus
+    store: RosterStore
+    keys: SealingKeys
+    gates: HostGates
+    tls: ssl.SSLContext
+    clock: Clock
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """Why an execution did not succeed."""
+
+    code: Code
+    detail: str
+    again: bool
+
+
+class Execution:
+    """Works on one job; `run` it as a task."""
+
+    def __init__(self, workshop: Workshop, job: SyncJob) -> None:
+        self.job = job
+        self.fetch_id = uuid4().hex
+        self._workshop = workshop
+        self._tally = Tally()
+        self._publisher = Publisher(workshop.bus, job, self.fetch_id, in_flight=workshop.settings.chunks_in_flight)
+        self._stopped: _Ending | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def claim(self) -> None:
+        """Say that this worker takes the job; durable on return."""
+        await self._tell(
+            Claimed(
+                run_id=self.job.run_id,
+                attempt=self.job.attempt,
+                integration_id=self.job.integration_id,
+                at=self._workshop.clock.now(),
+                worker=self._workshop.worker,
+                fetch_id=self.fetch_id,
+            )
+        )
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin to work; the task ends when the last fact is out, and raises nothing."""
+        self._task = asyncio.create_task(self._run(), name=f"run {self.job.run_id}/{self.job.attempt}")
+        return self._task
+
+    def stop(self, code: Code, detail: str, *, again: bool = False) -> None:
+        """Give the job up; the first reason given is the one that is told."""
+        if self._stopped is None and self._task is not None and not self._task.done():
+            self._stopped = _Ending(code, detail, again)
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        heartbeat = asyncio.create_task(self._beat())
+        with span("sync job", homeroom_run=self.job.run_id, homeroom_attempt=self.job.attempt):
+            try:
+                ending = await self._try()
+                heartbeat.cancel()
+                if ending is not None:
+                    await self._fail(ending)
+            except BusError:
+                log.warning("the last word of a run could not be sent", run=self.job.run_id, attempt=self.job.attempt)
+            finally:
+                heartbeat.cancel()
+                await asyncio.gather(heartbeat, return_exceptions=True)
+
+    async def _try(self) -> _Ending | None:
+        """Work until the end; how it ended, if not well."""
+        left = (self.job.deadline - self._workshop.clock.now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(left, 0)) as deadline:
+                await self._work()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return _Ending(Code.RUN_DEADLINE, "The run did not finish before its deadline.", again=False)
+        except asyncio.CancelledError:
+            if self._stopped is None:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            return self._stopped
+        except ProviderError as error:
+            return _Ending(error.code, error.detail, again=False)
+        except OwnTrouble as trouble:
+            return _Ending(trouble.code, trouble.detail, again=True)
+        except SecretUnreadable:
+            return _Ending(Code.SECRET_UNREADABLE, "The stored credentials could not be opened.", again=False)
+        except BusError:
+            detail = "What was fetched could not be put on the bus."
+            return _Ending(Code.RUN_INCOMPLETE, detail, again=True)
+        except Exception:
+            log.exception("a run failed unexpectedly", run=self.job.run_id, attempt=self.job.attempt)
+            return _Ending(Code.RUN_INTERNAL, "Something unforeseen happened in the gateway.", again=True)
+        return None
+
+    async def _work(self) -> None:
+        workshop, job, settings = self._workshop, self.job, self._workshop.settings
+        provider = PROVIDERS.get(job.provider)
+        if provider is None:
+            raise ProviderError(Code.RUN_INTERNAL, f"This gateway knows no provider of the kind {job.provider[:40]}.")
+        secret = workshop.keys.open(job.integration_id, job.sealed_secret)
+        basis, known = await workshop.store.known(job.integration_id, COLLECTIONS)
+        await self._publisher.start(basis)
+        async with (
+            PoliteClient.open(
+                workshop.gates,
+                settings.limits,
+                workshop.tls,
+                provider=provider.kind,
+                allow_private=settings.allow_private_endpoints,
+            ) as client,
+            provider.open(
+                Connection(job.connection, secret),
+                job.options,
+                client,
+                page_size=settings.page_size,
+                pages_in_flight=settings.pages_in_flight,
+            ) as source,
+        ):
+            await fetch_district(
+                job.integration_id,
+                job.options,
+                source,
+                known,
+                workshop.store,
+                self._publisher,
+                self._tally,
+                confirm_at_most=settings.confirm_at_most,
+            )
+        reports = self._tally.reports()
+        await self._publisher.complete(reports, self._tally.issues)
+        await self._tell(
+            Fetched(
+                run_id=job.run_id,
+                attempt=job.attempt,
+                integration_id=job.integration_id,
+                at=workshop.clock.now(),
+                fetch_id=self.fetch_id,
+                collections=reports,
+                issues=reportable(self._tally.issues),
+            )
+        )
+        log.info("fetched", run=job.run_id, attempt=job.attempt, pages=self._tally.pages, chunks=self._publisher.chunks)
+
+    async def _beat(self) -> None:
+        """Say now and then that the job is alive, and how far it has come; a beat that is lost is no harm."""
+        pause = min(_FIRST_HEARTBEAT_SECONDS, self._workshop.settings.heartbeat_seconds)
+        while True:
+            await asyncio.sleep(pause)
+            pause = self._workshop.settings.heartbeat_seconds
+            try:
+                await self._tell(
+                    Progress(
+                        run_id=self.job.run_id,
+                        attempt=self.job.attempt,
+                        integration_id=self.job.integration_id,
+                        at=self._workshop.clock.now(),
+                        fetch_id=self.fetch_id,
+                        served=self._tally.served(),
+                        pages=self._tally.pages,
+                    )
+                )
+            except BusError:
+                log.warning("a heartbeat could not be sent", run=self.job.run_id, attempt=self.job.attempt)
+
+    async def _fail(self, ending: _Ending) -> None:
+        job = self.job
+        log.info("run ended", run=job.run_id, attempt=job.attempt, code=str(ending.code), again=ending.again)
+        await _bounded(
+            self._publisher.abandon(
+                FetchAbandoned(
+                    run_id=job.run_id, fetch_id=self.fetch_id, integration_id=job.integration_id, code=ending.code
+                )
+            )
+        )
+        await _bounded(
+            self._tell(
+                Failed(
+                    run_id=job.run_id,
+                    attempt=job.attempt,
+                    integration_id=job.integration_id,
+                    at=self._workshop.clock.now(),
+                    code=ending.code,
+                    detail=ending.detail,
+                    again=ending.again,
+                )
+            )
+        )
+
+    async def _tell(self, fact: Fact) -> None:
+        message = to_facts(fact)
+        await self._workshop.bus.publish(Outgoing(message.topic, message.key, message.value, inject_headers()))
+
+
+async def _bounded(last_words: Awaitable[None]) -> None:
+    """Wait for a last message, but not for ever: the store and the scheduler notice silence as well."""
+    try:
+        async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            await last_words
+    except (TimeoutError, BusError) as error:
+        log.warning("a last word could not be sent", why=type(error).__name__)

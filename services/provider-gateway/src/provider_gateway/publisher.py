@@ -1,0 +1,168 @@
+"""What changed, on its way to the store: records into chunks, chunks onto the bus, and never too many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from homeroom.bus import Bus, Outgoing
+from homeroom.messages import (
+    MAX_CHUNK_RECORDS,
+    MAX_REPORTED_ISSUES,
+    Chunk,
+    CollectionReport,
+    FetchAbandoned,
+    FetchCompleted,
+    FetchStarted,
+    RecordIssue,
+    RemovalReason,
+    RosterChange,
+    SyncJob,
+    to_changes,
+)
+from homeroom.telemetry import inject_headers
+from provider_gateway.canonical import MAX_RECORD_BYTES
+from provider_gateway.comparer import KEY_BYTES
+
+_MOST_ISSUE_BYTES = 500_000
+
+
+@dataclass(slots=True)
+class _Pile:
+    """Records of one collection that wait for their chunk to be full."""
+
+    encoded: list[bytes] = field(default_factory=list)
+    fingerprints: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+
+class Publisher:
+    """Publishes one fetch."""
+
+    def __init__(self, bus: Bus, job: SyncJob, fetch_id: str, *, in_flight: int) -> None:
+        self._bus = bus
+        self._job = job
+        self._fetch_id = fetch_id
+        self._in_flight = in_flight
+        self._outstanding: deque[Awaitable[None]] = deque()
+        self._piles: dict[str, _Pile] = {}
+        self._headers = inject_headers()
+        self.chunks = 0
+        self.started = False
+
+    async def start(self, basis: int) -> None:
+        """Say that the fetch begins; durable on return."""
+        job = self._job
+        self.started = True
+        await self._publish(
+            FetchStarted(
+                run_id=job.run_id,
+                run_number=job.run_number,
+                attempt=job.attempt,
+                fetch_id=self._fetch_id,
+                integration_id=job.integration_id,
+                organization_id=job.organization_id,
+                basis=basis,
+            )
+        )
+
+    async def put(self, collection: str, encoded: Sequence[bytes], fingerprints: Sequence[bytes]) -> None:
+        """Add canonical records, and their fingerprints as 8 bytes each, to what is published."""
+        pile = self._piles.setdefault(collection, _Pile())
+        for one, fingerprint in zip(encoded, fingerprints, strict=True):
+            if len(pile.encoded) == MAX_CHUNK_RECORDS or pile.size + len(one) > MAX_RECORD_BYTES:
+                await self._send_pile(collection)
+                pile = self._piles.setdefault(collection, _Pile())
+            pile.encoded.append(one)
+            pile.fingerprints.append(fingerprint)
+            pile.size += len(one) + 1
+
+    async def remove(self, collection: str, keys: bytes, reason: RemovalReason) -> None:
+        """Publish that records are gone."""
+        step = MAX_CHUNK_RECORDS * KEY_BYTES
+        for start in range(0, len(keys), step):
+            await self._send(
+                Chunk(
+                    fetch_id=self._fetch_id,
+                    integration_id=self._job.integration_id,
+                    seq=self.chunks,
+                    collection=collection,
+                    removed_keys=keys[start : start + step],
+                    removal_reason=reason,
+                )
+            )
+
+    async def flush(self, collection: str) -> None:
+        """Send what waits for a fuller chunk."""
+        if collection in self._piles:
+            await self._send_pile(collection)
+
+    async def complete(self, reports: dict[str, CollectionReport], issues: Sequence[RecordIssue]) -> None:
+        """Wait until every chunk is durable, then say that the picture is whole; durable on return."""
+        for collection in tuple(self._piles):
+            await self._send_pile(collection)
+        while self._outstanding:
+            await self._outstanding.popleft()
+        job = self._job
+        await self._publish(
+            FetchCompleted(
+                run_id=job.run_id,
+                run_number=job.run_number,
+                attempt=job.attempt,
+                fetch_id=self._fetch_id,
+                integration_id=job.integration_id,
+                chunks=self.chunks,
+                collections=reports,
+                issues=reportable(issues),
+            )
+        )
+
+    async def abandon(self, message: FetchAbandoned) -> None:
+        """Say that nothing comes any more, if anything came."""
+        if self._outstanding:
+            await asyncio.gather(*self._outstanding, return_exceptions=True)
+            self._outstanding.clear()
+        if self.started:
+            await self._publish(message)
+
+    async def _send_pile(self, collection: str) -> None:
+        pile = self._piles.pop(collection)
+        await self._send(
+            Chunk(
+                fetch_id=self._fetch_id,
+                integration_id=self._job.integration_id,
+                seq=self.chunks,
+                collection=collection,
+                records=msgspec.Raw(b"[" + b",".join(pile.encoded) + b"]"),
+                fingerprints=b"".join(pile.fingerprints),
+            )
+        )
+
+    async def _send(self, chunk: Chunk) -> None:
+        self.chunks += 1  # taken before anything is waited for: collections are fetched side by side
+        while len(self._outstanding) >= self._in_flight:
+            await self._outstanding.popleft()
+        self._outstanding.append(await self._bus.send(self._with_trace(chunk)))
+
+    async def _publish(self, change: RosterChange) -> None:
+        await self._bus.publish(self._with_trace(change))
+
+    def _with_trace(self, change: RosterChange) -> Outgoing:
+        message = to_changes(change)
+        return Outgoing(message.topic, message.key, message.value, self._headers)
+
+
+def reportable(issues: Sequence[RecordIssue]) -> tuple[RecordIssue, ...]:
+    """As many issues as a message can carry."""
+    chosen: list[RecordIssue] = []
+    size = 0
+    for issue in issues[:MAX_REPORTED_ISSUES]:
+        size += len(msgspec.json.encode(issue))
+        if size > _MOST_ISSUE_BYTES:
+            break
+        chosen.append(issue)
+    return tuple(chosen)
