@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,7 +73,7 @@ def _signed_with(key: Any, algorithm: str, **header: str) -> str:
     )
 
 
-FORGED = {
+FORGED: dict[str, Callable[[], str]] = {
     "alg none": lambda: _unsigned(alg="none"),
     "alg None": lambda: _unsigned(alg="None"),
     "HS256 with the public key as secret": lambda: _signed_with(

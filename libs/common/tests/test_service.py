@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
+from pydantic import SecretStr
 
 from homeroom.auth import Caller, require
 from homeroom.bus import BusUnavailable
@@ -27,7 +28,7 @@ from homeroom.settings import Settings
 from homeroom.testing.tokens import TestIssuer, calling
 
 CANARY = "ann-canary@example.org"
-SETTINGS = Settings(database_url="postgresql://db/x", issuer="https://homeroom.example", max_body_bytes=1000)
+SETTINGS = Settings(database_url=SecretStr("postgresql://db/x"), issuer="https://homeroom.example", max_body_bytes=1000)
 ISSUER = TestIssuer()
 things = APIRouter()
 

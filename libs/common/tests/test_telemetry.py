@@ -45,7 +45,7 @@ SERVICE = """
         pass
 
     settings = Settings.load()
-    run_api(create_app(name="canary", title="", settings=settings, routers=[router], open_parts=open_parts), settings)
+    run_api(create_app(name="canary", title="-", settings=settings, routers=[router], open_parts=open_parts), settings)
 """
 
 
@@ -80,6 +80,7 @@ async def test_nothing_personal_leaves_a_service(tmp_path: Path) -> None:
     )
     async with collector, asyncio.timeout(60):
         while not port_file.exists():
+            assert process.returncode is None
             await asyncio.sleep(0.05)
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port_file.read_text().strip()}") as client:
             answer = await client.get(

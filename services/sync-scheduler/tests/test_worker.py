@@ -116,7 +116,7 @@ async def test_lost_connections(
             connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " WHERE datname = current_database() AND application_name = 'sync-scheduler'"
             )
             await connection.close(timeout=10)
             with suppress(httpx2.HTTPStatusError):
@@ -135,7 +135,6 @@ async def _until_ended_somehow(client: httpx2.AsyncClient, run_id: str) -> dict[
 
 async def test_killed_workers(
     client: httpx2.AsyncClient,
-    settings: ApiSettings,
     bus: PostgresBus,
     organization_id: str,
     wanted: Callable[..., dict[str, Any]],
@@ -143,16 +142,16 @@ async def test_killed_workers(
 ) -> None:
     """Workers killed without warning while runs are under way leave every run with its right end."""
     runs = []
-    async with _gateway(bus, settle=0.01):
+    async with _gateway(bus, settle=0.5):
         for number in range(12):
             created = await client.post("/v1/integrations", json=wanted(organization_id, name=f"I{number}"))
             runs.append((await client.post(f"/v1/integrations/{created.json()['id']}/runs")).json()["run_id"])
-        for seconds in (1.5, 2.0, 2.5):
-            worker = await _start("worker", tmp_path)
-            await asyncio.sleep(seconds)
+        for milliseconds in (10, 100, 400, 700):
+            worker = await _start("worker", tmp_path, until='"working"')
+            await asyncio.sleep(milliseconds / 1000)
             worker.send_signal(signal.SIGKILL)
             await asyncio.wait_for(worker.wait(), DEADLINE)
-        worker = await _start("worker", tmp_path)
+        worker = await _start("worker", tmp_path, until='"working"')
         ended = [await _until_ended(client, run_id) for run_id in runs]
         worker.terminate()
         assert await asyncio.wait_for(worker.wait(), DEADLINE) == 0
@@ -166,7 +165,7 @@ async def test_roles(settings: ApiSettings, tmp_path: Path) -> None:
         assert await asyncio.wait_for((await _start("migrate", tmp_path)).wait(), DEADLINE) == 0
     api = await _start("api", tmp_path, HOMEROOM_PORT_FILE=str(tmp_path / "port"))
     async with asyncio.timeout(DEADLINE), httpx2.AsyncClient() as client:
-        while not (tmp_path / "port").exists():  # noqa: ASYNC110 - another process writes it
+        while not (tmp_path / "port").exists():
             await asyncio.sleep(0.05)
         origin = f"http://{settings.host}:{(tmp_path / 'port').read_text().strip()}"
         assert (await client.get(f"{origin}/readyz")).json() == {"status": "ok"}
@@ -182,8 +181,14 @@ async def test_settings_are_checked(tmp_path: Path) -> None:
     assert "HOMEROOM_GATEWAY_PUBLIC_KEY is not set" in (tmp_path / "api.log").read_text()
 
 
-async def _start(role: str, folder: Path, **environment: str) -> asyncio.subprocess.Process:
-    with (folder / f"{role}.log").open("ab") as log:
-        return await asyncio.create_subprocess_exec(
+async def _start(role: str, folder: Path, *, until: str = "", **environment: str) -> asyncio.subprocess.Process:
+    """Start a role; with `until`, return when its log says so."""
+    path = folder / f"{role}.log"
+    with path.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "sync_scheduler", role, env={**os.environ, **environment}, stderr=log
         )
+    async with asyncio.timeout(DEADLINE):
+        while until not in path.read_text():
+            await asyncio.sleep(0.02)
+    return process

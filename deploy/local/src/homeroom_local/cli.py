@@ -21,7 +21,9 @@ from homeroom_local.stack import StackError, fetch_token, running_stack
 
 DATA = Path(".homeroom")
 
-app = typer.Typer(help="Homeroom on this machine.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Homeroom on this machine.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 _messages = Console(stderr=True)
 
 Data = Annotated[Path, typer.Option(help="where the local installation keeps its data")]

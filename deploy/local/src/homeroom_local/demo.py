@@ -127,7 +127,7 @@ async def _do_main_job(
 
     first = await sync(STEPS[0])
     second = await sync(STEPS[1])
-    changed_truth = (await district.post("/sandbox/day")).json()
+    changed_truth = (await district.post("/sandbox/day")).json()["collections"]
     third = await sync(STEPS[2])
 
     task = progress.add_task(STEPS[3], total=None, seen="")

@@ -172,7 +172,7 @@ async def running_stack(
             tasks.start(service.run())
             stack.push_async_callback(service.stop)
         await _serve_origin(stack, tasks, port, urls)
-        await _wait_until_ready(running)
+        await _wait_until_ready(running, tasks)
         await _write_token(running)
         tasks.start(_renew_token(running))
         yield running
@@ -184,24 +184,31 @@ def _prepare(data: Path) -> LocalSecrets:
 
 
 class _Background:
-    """Tasks that live as long as the stack; the failure of one ends it."""
+    """Tasks that live as long as the stack."""
 
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self._group = group
+    def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        self._tasks.append(self._group.create_task(work))
+        self._tasks.append(asyncio.create_task(work))
         return self._tasks[-1]
+
+    def check(self) -> None:
+        """Raise what a task failed with."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                task.result()
 
     @classmethod
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[_Background]:
-        async with asyncio.TaskGroup() as group:
-            background = cls(group)
+        background = cls()
+        try:
             yield background
+        finally:
             for task in background._tasks:
                 task.cancel()
+            await asyncio.gather(*background._tasks, return_exceptions=True)
 
 
 def _environment(stack: Stack) -> dict[str, str]:
@@ -243,13 +250,10 @@ def _own_environment(stack: Stack, service: str) -> dict[str, str]:
 
 
 async def _migrate(stack: Stack, environment: Mapping[str, str]) -> None:
-    for service, package in APIS.items():
+    async def migrate(service: str, package: str) -> None:
         with (stack.data / "logs" / f"{service}-migrate.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                package,
-                "migrate",
+                *(sys.executable, "-m", package, "migrate"),
                 env={**environment, **_own_environment(stack, service)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -258,6 +262,8 @@ async def _migrate(stack: Stack, environment: Mapping[str, str]) -> None:
             if await asyncio.wait_for(process.wait(), START_SECONDS):
                 msg = f"{service} could not prepare its database; see {log.name}"
                 raise StackError(msg)
+
+    await asyncio.gather(*(migrate(service, package) for service, package in APIS.items()))
 
 
 def _services(stack: Stack, environment: Mapping[str, str]) -> list[Service]:
@@ -302,14 +308,15 @@ async def _serve(server: uvicorn.Server, port: int) -> None:
         raise StackError(msg) from error
 
 
-async def _wait_until_ready(stack: Stack) -> None:
+async def _wait_until_ready(stack: Stack, tasks: _Background) -> None:
     """Return when every API says it is ready; raise StackError if one does not in time."""
     async with httpx2.AsyncClient(timeout=5, trust_env=False) as client:
         for name, url in stack.urls.items():
             path = "/sandbox" if name == "sandbox" else "/readyz"
             try:
                 async with asyncio.timeout(START_SECONDS):
-                    while not await _answers(client, url + path):  # noqa: ASYNC110 - another process can't set an event
+                    while not await _answers(client, url + path):
+                        tasks.check()
                         await asyncio.sleep(0.05)
             except TimeoutError as error:
                 msg = f"{name} did not become ready within {START_SECONDS:.0f} s; see {stack.data / 'logs'}"

@@ -1,0 +1,1 @@
+"""Fetches a district from its provider and publishes what changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ MAX_RECORD_BYTES = MAX_CHUNK_BYTES - 4096 - 12 * MAX_CHUNK_RECORDS
 """What is left of a chunk for records: around them are the chunk's own fields and, in base64, fingerprints."""
 
 _SIGN = np.uint64(1 << 63)
+_UNSTORABLE = (RecursionError, UnicodeEncodeError)
 
 
 @dataclass(slots=True)
@@ -58,53 +60,68 @@ def prepare(records: list[Record], *, suspicious: bool) -> Canonical:
         records: the records of a page.
         suspicious: whether some text may hold NUL or half a surrogate pair, so that each is looked at.
     """
-    refused: list[RecordProblem] = []
-    encode = encode_record
     if not suspicious:
-        encoded = [encode(record) for record in records]
-        if max(map(len, encoded), default=0) <= MAX_TEXT:  # then no text in them is longer either
+        try:
+            encoded = [encode_record(record) for record in records]
+        except _UNSTORABLE:
+            encoded = []
+        if encoded and max(map(len, encoded)) <= MAX_TEXT:  # then no text in them is longer either
             sourced_ids = [record.sourced_id for record in records]
             return Canonical(sourced_ids, encoded, keys_of(sourced_ids), fingerprints_of(encoded))
+    refused: list[RecordProblem] = []
     good: list[Record] = []
     encoded = []
     for record in records:
         try:
-            _check(record)
-            one = encode(record)
-            if len(one) > MAX_RECORD_BYTES:
-                raise RecordProblem(Code.FIELD_TOO_LONG)
-        except RecordProblem as problem:
-            problem.sourced_id = _reportable(record.sourced_id)
-            refused.append(problem)
-        else:
+            encoded.append(_encode(record))
             good.append(record)
-            encoded.append(one)
+        except RecordProblem as problem:
+            problem.sourced_id = record.sourced_id
+            refused.append(problem)
     sourced_ids = [record.sourced_id for record in good]
     return Canonical(sourced_ids, encoded, keys_of(sourced_ids), fingerprints_of(encoded), refused)
 
 
+def _encode(record: Record) -> bytes:
+    try:
+        _check(record)
+        encoded = encode_record(record)
+    except _UNSTORABLE:
+        raise RecordProblem(Code.RECORD_INVALID) from None
+    if len(encoded) > MAX_RECORD_BYTES:
+        raise RecordProblem(Code.FIELD_TOO_LONG)
+    return encoded
+
+
 def _check(record: Record) -> None:
-    for info in msgspec.structs.fields(record):
-        problem = find_problem(getattr(record, info.name))
+    for attribute, name in _fields(type(record)):
+        problem = find_problem(getattr(record, attribute))
         if problem is not None:
-            raise RecordProblem(problem, field=info.encode_name)
+            raise RecordProblem(problem, field=name)
+
+
+@lru_cache
+def _fields(kind: type[Record]) -> tuple[tuple[str, str], ...]:
+    """The attributes of a kind of record, and their names on the wire."""
+    return tuple((info.name, info.encode_name) for info in msgspec.structs.fields(kind))
 
 
 def find_problem(value: Any) -> Code | None:
     """What keeps a value, or anything in it, from being stored."""
-    if isinstance(value, str):
-        if len(value) > MAX_TEXT:
+    match value:
+        case str() if len(value) > MAX_TEXT:
             return Code.FIELD_TOO_LONG
-        if "\0" in value or not _is_unicode(value):
-            return Code.BAD_TEXT
-        return None
-    if value is None or isinstance(value, bool | int | float | date):
-        return None
-    if isinstance(value, dict):
-        return find_problem([*value.keys(), *value.values()])
-    if isinstance(value, msgspec.Struct):
-        return find_problem([getattr(value, name) for name in value.__struct_fields__])
-    return next((problem for one in value if (problem := find_problem(one)) is not None), None)
+        case str():
+            return None if "\0" not in value and _is_unicode(value) else Code.BAD_TEXT
+        case None | bool() | int() | float() | date():
+            return None
+        case dict():
+            parts: Iterable[Any] = [*value.keys(), *value.values()]
+        case msgspec.Struct():
+            parts = [getattr(value, name) for name in value.__struct_fields__]
+        case _:
+            parts = value
+    return next((problem for part in parts if (problem := find_problem(part)) is not None), None)
 
 
 def _is_unicode(text: str) -> bool:
@@ -114,7 +131,3 @@ def _is_unicode(text: str) -> bool:
         return False
     return True
 
-
-def _reportable(sourced_id: str) -> str | None:
-    """A sourcedId that can itself be stored and told, or nothing."""
-    return sourced_id if find_problem(sourced_id) is None else None

@@ -67,7 +67,7 @@ class Traffic:
     bytes: int = 0
 
 
-class _Trouble(ProviderError):
+class _Trouble(ProviderError):  # noqa: N818 - one try's trouble, often overcome by the next one
     """One try failed; `wait` is what the provider asked for, in seconds."""
 
     def __init__(self, code: Code, detail: str, *, status: int | None = None, wait: float | None = None) -> None:
@@ -80,7 +80,7 @@ class PoliteClient:
 
     def __init__(
         self, http: httpx2.AsyncClient, gates: HostGates, limits: Limits, *, provider: str, allow_private: bool
-    ):
+    ) -> None:
         self._http = http
         self._gates = gates
         self._limits = limits

@@ -1,7 +1,7 @@
 """One job on its way: from the claim to its last fact, whatever happens in between.
 
-An execution has a `fetch_id` of its own, so that nothing of it can be mistaken for another attempt's. It ends in exactly
-one way: fetched, or abandoned and failed with a code.
+An execution has a `fetch_id` of its own, so that nothing of it can be mistaken for another attempt's. It ends in
+exactly one way: fetched, or abandoned and failed with a code.
 """
 
 from __future__ import annotations
@@ -111,33 +111,34 @@ class Execution:
     async def _try(self) -> _Ending | None:
         """Work until the end; how it ended, if not well."""
         left = (self.job.deadline - self._workshop.clock.now()).total_seconds()
+        deadline = asyncio.timeout(max(left, 0))
         try:
-            async with asyncio.timeout(max(left, 0)) as deadline:
+            async with deadline:
                 await self._work()
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            return _Ending(Code.RUN_DEADLINE, "The run did not finish before its deadline.", again=False)
         except asyncio.CancelledError:
-            if self._stopped is None:
-                raise
             task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
+            if self._stopped is None or task is None:
+                raise
+            task.uncancel()
             return self._stopped
-        except ProviderError as error:
-            return _Ending(error.code, error.detail, again=False)
-        except OwnTrouble as trouble:
-            return _Ending(trouble.code, trouble.detail, again=True)
-        except SecretUnreadable:
-            return _Ending(Code.SECRET_UNREADABLE, "The stored credentials could not be opened.", again=False)
-        except BusError:
-            detail = "What was fetched could not be put on the bus."
-            return _Ending(Code.RUN_INCOMPLETE, detail, again=True)
-        except Exception:
-            log.exception("a run failed unexpectedly", run=self.job.run_id, attempt=self.job.attempt)
-            return _Ending(Code.RUN_INTERNAL, "Something unforeseen happened in the gateway.", again=True)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the run ends with a code
+            if deadline.expired():
+                return _Ending(Code.RUN_DEADLINE, "The run did not finish before its deadline.", again=False)
+            return self._explain(error)
         return None
+
+    def _explain(self, error: Exception) -> _Ending:
+        match error:
+            case ProviderError():
+                return _Ending(error.code, error.detail, again=False)
+            case OwnTrouble():
+                return _Ending(error.code, error.detail, again=True)
+            case SecretUnreadable():
+                return _Ending(Code.SECRET_UNREADABLE, "The stored credentials could not be opened.", again=False)
+            case BusError():
+                return _Ending(Code.RUN_INCOMPLETE, "What was fetched could not be put on the bus.", again=True)
+        log.error("a run failed unexpectedly", run=self.job.run_id, attempt=self.job.attempt, exc_info=error)
+        return _Ending(Code.RUN_INTERNAL, "Something unforeseen happened in the gateway.", again=True)
 
     async def _work(self) -> None:
         workshop, job, settings = self._workshop, self.job, self._workshop.settings

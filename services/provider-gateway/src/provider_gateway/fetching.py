@@ -107,7 +107,7 @@ async def fetch_district(
         async with asyncio.TaskGroup() as group:
             for fetch in fetches:
                 group.create_task(fetch.run(source, store, integration_id, confirm_at_most))
-    except* Exception as failures:
+    except* Exception as failures:  # noqa: BLE001 - passed on, without the group around it
         raise _first(failures) from None
 
 
@@ -246,7 +246,7 @@ class _CollectionFetch:
         counts = self._counts
         turn = asyncio.Semaphore(_ASKED_AT_ONCE)
 
-        async def ask(sourced_id: str) -> Page | None | ProviderError:
+        async def ask(sourced_id: str) -> Page | ProviderError | None:
             async with turn:
                 try:
                     return await source.find(self._collection, sourced_id)
@@ -254,7 +254,7 @@ class _CollectionFetch:
                     return error
 
         asked = {key: one for key, one in missing.items() if can_be_asked_for(one)}
-        answers: list[Page | None | ProviderError] = []
+        answers: list[Page | ProviderError | None] = []
         if asked and await self._singles_can_be_trusted(ask):
             answers = await asyncio.gather(*map(ask, asked.values()))
         gone = b""
@@ -272,7 +272,7 @@ class _CollectionFetch:
         await self._publisher.remove(self._collection, gone, "confirmed")
         counts.unconfirmed = self._comparer.unseen_count
 
-    async def _singles_can_be_trusted(self, ask: Callable[[str], Awaitable[Page | None | ProviderError]]) -> bool:
+    async def _singles_can_be_trusted(self, ask: Callable[[str], Awaitable[Page | ProviderError | None]]) -> bool:
         """Whether a record that did come is found by its id; if not, that others are not found means nothing."""
         if self._witness is None or not can_be_asked_for(self._witness):
             return False

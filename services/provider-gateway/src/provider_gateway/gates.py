@@ -45,7 +45,7 @@ class HostGate:
                     self._waiting.remove(turn)
         self._in_flight += 1
         try:
-            while (left := self._rests_until - time.monotonic()) > 0:
+            while (left := self._rests_until - time.monotonic()) > 0:  # noqa: ASYNC110 - a rest may be prolonged
                 await asyncio.sleep(left)
             yield
         finally:

@@ -161,7 +161,7 @@ class Delivery:
 
     async def _follow(self, lane: _Lane) -> None:
         try:
-            while not lane.leaving:
+            while not lane.leaving and not self.halted.is_set():
                 batch = await lane.source.fetch()
                 if batch:
                     await self._see_through(lane, batch)
@@ -186,58 +186,55 @@ class Delivery:
         failures = pauses = 0
         while rest and not lane.leaving:
             portion = rest[:1] if singly else rest
-            dead: tuple[Message, str] | None = None
-            trouble = await self._offer(lane, portion)
-            if isinstance(trouble, Reject) and trouble.message in portion:
-                dead = trouble.message, trouble.reason
-            elif trouble is not None and not _passes(trouble):
-                log.warning("the handler of %s[%d] failed: %s", *lane.place, _whereabouts(trouble))
-                singly = True
-                if len(portion) > 1:
-                    continue
-                failures += 1
-                if failures >= self._patience.tries:
-                    dead = portion[0], UNHANDLED
-            if dead is not None:
-                trouble = await self._lay_down(*dead)
+            async with self._turn:
+                await self._flowing.wait()
+                if self.halted.is_set():
+                    return
+                lane.busy = True
+                dead, trouble = await self._hand_over(portion, failures + 1)
+                brake = self._weigh(dead is not None, len(portion)) if trouble is None else None
             if trouble is not None:
+                lane.busy = False
+                if not _passes(trouble):
+                    log.warning("the handler of %s[%d] failed: %s", *lane.place, _whereabouts(trouble))
+                    failures += len(portion) == 1
+                    if len(portion) > 1:
+                        singly = True  # to find out which it is
+                        continue
                 pauses += 1
-                await self._rest(lane, pauses)
+                if not lane.leaving:
+                    await asyncio.sleep(self._patience.pause(pauses))
                 continue
-            rest = [message for message in rest if message.offset != dead[0].offset] if dead else rest[len(portion) :]
+            rest = [message for message in rest if message.offset != dead.offset] if dead else rest[len(portion) :]
             failures = pauses = 0
             await self._commit(lane, rest[0].offset if rest else batch[-1].offset + 1, batch[0].offset)
-            self._weigh(dead is not None, len(portion))
-        lane.busy = False
+            lane.busy = False
+            if brake is not None:
+                raise brake
 
-    async def _offer(self, lane: _Lane, portion: Sequence[Message]) -> Exception | None:
-        """Call the handler in turn; returns what it raised."""
-        lane.busy = False
-        async with self._turn:
-            await self._flowing.wait()
-            lane.busy = True
-            try:
-                await self._handler(tuple(portion))
-            except Exception as error:  # noqa: BLE001 - every failure of a handler is answered by a rule, none escapes
-                return error
-        return None
-
-    async def _rest(self, lane: _Lane, attempt: int) -> None:
-        """Wait before the next attempt, and let the other lanes take their turns."""
-        lane.busy = False
-        if not lane.leaving:
-            await asyncio.sleep(self._patience.pause(attempt))
-
-    async def _lay_down(self, message: Message, reason: str) -> Exception | None:
-        """Put a message among the dead letters; returns what kept it from getting there."""
+    async def _hand_over(
+        self, portion: Sequence[Message], attempt: int
+    ) -> tuple[Message, None] | tuple[None, Exception | None]:
+        """Call the handler once; returns the message that died of it, or what the handler failed with."""
         try:
-            await self._bury(message, reason)
+            await self._handler(tuple(portion))
+        except Reject as rejection:
+            if rejection.message not in portion:
+                return None, rejection
+            dead, reason = rejection.message, rejection.reason
+        except Exception as error:  # noqa: BLE001 - every failure of a handler is answered by a rule, none escapes
+            if _passes(error) or len(portion) > 1 or attempt < self._patience.tries:
+                return None, error
+            log.warning("a message was given up: %s", _whereabouts(error))
+            dead, reason = portion[0], UNHANDLED
+        else:
+            return None, None
+        try:
+            await self._bury(dead, reason)
         except PASSING as error:
-            return error
-        log.error(
-            "message %s[%d]@%d went to the dead letters: %s", message.topic, message.partition, message.offset, reason
-        )
-        return None
+            return None, error
+        log.error("message %s[%d]@%d went to the dead letters: %s", dead.topic, dead.partition, dead.offset, reason)
+        return dead, None
 
     async def _commit(self, lane: _Lane, offset: int, done_before: int) -> None:
         if lane.lost:
@@ -245,20 +242,22 @@ class Delivery:
         if offset > done_before:
             await lane.source.commit(offset)
 
-    def _weigh(self, died: bool, messages: int) -> None:
-        """Count an outcome and engage the brake when too many are dead."""
+    def _weigh(self, died: bool, messages: int) -> BrakeEngaged | None:
+        """Count an outcome; with too many dead everything halts, and the brake is returned."""
         if not died:
             self._in_a_row = 0
             self._recent.extend([False] * min(messages, 100))
-            return
+            return None
         self._in_a_row += 1
         self._recent.append(True)
         among = sum(self._recent) if len(self._recent) == self._recent.maxlen else 0
-        if self._in_a_row >= self._patience.dead_in_a_row or among > self._patience.dead_of_last_hundred:
-            raise BrakeEngaged(
-                f"{self._in_a_row} messages in a row and {sum(self._recent)} of the last {len(self._recent)} "
-                "went to the dead letters; find out why, then start the consumer again and replay them"
-            )
+        if self._in_a_row < self._patience.dead_in_a_row and among <= self._patience.dead_of_last_hundred:
+            return None
+        self.halted.set()
+        return BrakeEngaged(
+            f"{self._in_a_row} messages in a row and {sum(self._recent)} of the last {len(self._recent)} "
+            "went to the dead letters; find out why, then start the consumer again and replay them"
+        )
 
 
 async def _late(tasks: Iterable[asyncio.Task[None]], seconds: float | None) -> set[asyncio.Task[None]]:

@@ -88,6 +88,7 @@ class KafkaBus:
         self._outstanding = Outstanding(settings.window_bytes, settings.deadline)
         self._producer: AIOKafkaProducer | None = None
         self._broken = False
+        self._closed = False
         self._renewal = asyncio.Lock()
         self._lines: dict[Place, _Line] = {}
         self._entries: set[_Entry] = set()
@@ -116,6 +117,8 @@ class KafkaBus:
             await (await self._hand_over(messages))
 
     async def _hand_over(self, messages: Sequence[Outgoing]) -> asyncio.Future[None]:
+        if self._closed:
+            raise _closed()
         size = sum(map(size_of, messages))
         counts = {topic: await self._count(topic) for topic in {message.topic for message in messages}}
         await self._outstanding.admit(size)
@@ -139,6 +142,8 @@ class KafkaBus:
     async def ready(self) -> AIOKafkaProducer:
         """The producer. One that failed is replaced; it ends first, so that nothing of it comes after the new one's."""
         async with self._renewal:
+            if self._closed:
+                raise _closed()
             if self._producer is not None and not self._broken:
                 return self._producer
             await self._retire()
@@ -263,8 +268,9 @@ class KafkaBus:
         if self._entries:
             await asyncio.wait([entry.done for entry in self._entries], timeout=self.deadline)
         async with self._renewal:
+            self._closed = True
             await self._retire()
-        self.give_up(BusError("the bus was closed"))
+        self.give_up(_closed())
 
     async def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         """Every partition of those topics that exist."""
@@ -483,6 +489,8 @@ class KafkaConsumer:
             await self._delivery.close(grace)
             await self._committed(grace)
             await _shut(client, self._settings.deadline)
+            if self._committing is not None:
+                self._committing.cancel()
             self._ended.set()
         if isinstance(self._delivery.failure, BusError):
             raise self._delivery.failure
@@ -663,6 +671,10 @@ class _Source:
         """Keep progress, if this is a member of a group."""
         if self._commit is not None:
             self._commit(self._place, offset)
+
+
+def _closed() -> BusUnavailable:
+    return BusUnavailable("the bus is closed; open it again")
 
 
 async def _shut(client: AIOKafkaProducer | AIOKafkaConsumer, seconds: float) -> None:

@@ -275,7 +275,7 @@ def _read_enrollment(row: EnrollmentRow) -> Enrollment:
         class_sourced_id=class_.sourced_id,
         school_sourced_id=(school.sourced_id or None) if school is not None else None,
         role=words.ENROLLMENT_ROLES[row.role],
-        primary=primary,  # type: ignore[arg-type]  # UNSET was refused above
+        primary=primary,
         begin_date=read_date(row.begin_date),
         end_date=read_date(row.end_date),
     )
