@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey, OctKey
+from joserfc.jwk import ECKey
 
 from homeroom.auth import (
     FINGERPRINTS,
@@ -28,7 +28,7 @@ from homeroom.auth import (
 )
 from homeroom.clock import MovingClock
 from homeroom.settings import Settings
-from homeroom.testing.tokens import TestIssuer
+from homeroom.testing.tokens import TestIssuer, forge_hmac
 
 ISSUER = TestIssuer()
 SETTINGS = Settings(
@@ -76,8 +76,10 @@ def _signed_with(key: Any, algorithm: str, **header: str) -> str:
 FORGED: dict[str, Callable[[], str]] = {
     "alg none": lambda: _unsigned(alg="none"),
     "alg None": lambda: _unsigned(alg="None"),
-    "HS256 with the public key as secret": lambda: _signed_with(
-        OctKey.import_key(base64.b64encode(ISSUER.key.as_pem(private=False)).decode()), "HS256"
+    "HS256 with the public key as secret": lambda: forge_hmac(
+        ISSUER.key.as_pem(private=False),
+        str(ISSUER.key.kid),
+        {"iss": ISSUER.issuer, "aud": "homeroom", "sub": "x", "exp": int(time.time()) + 600, "scope": "admin"},
     ),
     "HS256 claimed over another signature": lambda: _unsigned(alg="HS256"),
     "RS256 claimed for an elliptic key": lambda: _unsigned(alg="RS256"),

@@ -22,6 +22,7 @@ from homeroom.auth import Caller, require
 from homeroom.bus import BusUnavailable
 from homeroom.codes import Code
 from homeroom.db import DatabaseBusy
+from homeroom.ids import new_id
 from homeroom.problems import Problem
 from homeroom.service import Parts, RequestModel, create_app
 from homeroom.settings import Settings
@@ -202,6 +203,17 @@ async def test_request_ids_are_kept_or_made(client: httpx2.AsyncClient) -> None:
 
     assert kept.headers["x-request-id"] == "run-0815-abc"
     assert "script" not in made.headers["x-request-id"]
+
+
+def test_ids_sort_by_time() -> None:
+    """Ids of our own are UUIDs of version 7: later ones are greater, and no two are alike."""
+    early = [new_id() for _ in range(1000)]
+    time.sleep(0.002)
+    late = new_id()
+
+    assert {made.version for made in early} == {7}
+    assert len(set(early)) == 1000
+    assert max(early) < late
 
 
 async def test_answers_carry_security_headers(client: httpx2.AsyncClient) -> None:

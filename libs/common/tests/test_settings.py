@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from homeroom.bus.opening import _secure
 from homeroom.settings import Settings, SettingsError
 
 CANARY = "canary-secret-4711"
@@ -83,3 +84,17 @@ def test_printing_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.load()
 
     assert CANARY not in f"{settings} {settings!r} {settings.describe()} {settings.model_dump_json()}"
+
+
+def test_kafka_is_spoken_to_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS and a name and password for Kafka reach its client; without them it is spoken to plainly."""
+    assert _secure(Settings.load()) == {}
+    monkeypatch.setenv("HOMEROOM_KAFKA_TLS", "true")
+    monkeypatch.setenv("HOMEROOM_KAFKA_USERNAME", "homeroom")
+    monkeypatch.setenv("HOMEROOM_KAFKA_PASSWORD", CANARY)
+
+    security = _secure(Settings.load())
+
+    assert security["security_protocol"] == "SASL_SSL"
+    assert (security["sasl_plain_username"], security["sasl_plain_password"]) == ("homeroom", CANARY)
+    assert security["ssl_context"].check_hostname

@@ -176,6 +176,7 @@ class _NoTokens:
 
 
 PRIVATE_KEY, PUBLIC_KEY = generate_key()
+TLS = httpx2.create_ssl_context(trust_env=False)
 
 
 class Outcome(msgspec.Struct):
@@ -215,7 +216,7 @@ class Gateway:
         self.integration_id = str(uuid4())
         self.connection: dict[str, Any] = {}
         self.secret = "secret"
-        self.tls = httpx2.create_ssl_context(trust_env=False)
+        self.tls = TLS
         self.runs = 0
 
     def settings(self, **values: Any) -> GatewaySettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeroom.codes import Code
@@ -14,7 +14,6 @@ from sync_scheduler.runs import ACTIVE, Entry, Limits, Outcome, Run, State, Stop
 
 NOW = datetime(2026, 9, 1, 18, 0, tzinfo=UTC)
 LIMITS = Limits(attempts=3, silence=timedelta(seconds=60), first_pause=timedelta(seconds=5))
-COMMON = {"run_id": "r", "integration_id": "i", "at": NOW}
 CLEAN = {"users": CollectionReport(served=10, added=2, unchanged=8)}
 
 
@@ -289,6 +288,7 @@ all_facts = st.one_of(
 events = st.lists(st.one_of(all_facts, st.just("cancel"), st.integers(0, 4000)), max_size=40)
 
 
+@settings(deadline=None)
 @given(events)
 def test_exactly_one_end(happened: Sequence[Fact | str | int]) -> None:
     """Whatever comes, in any order and however often, a run ends once by its deadline and stays as it ended."""
@@ -316,6 +316,7 @@ def test_exactly_one_end(happened: Sequence[Fact | str | int]) -> None:
     assert run.state not in ACTIVE
 
 
+@settings(deadline=None)
 @given(st.lists(all_facts, max_size=20))
 def test_hearing_twice_changes_nothing(facts: list[Fact]) -> None:
     """A fact that is delivered twice in a row leaves the run as the first time did."""

@@ -55,9 +55,17 @@ async def _show(client: httpx2.AsyncClient, run_id: str) -> dict[str, Any]:
 
 
 async def test_a_run_becomes_a_job(
-    ticking: Ticking, read: Read, integration: dict[str, Any], run_id: str, sealing_keys: SealingKeys, canary: str
+    database: Database,
+    ticking: Ticking,
+    read: Read,
+    integration: dict[str, Any],
+    run_id: str,
+    sealing_keys: SealingKeys,
+    canary: str,
 ) -> None:
     """A queued run goes out once, to its region, with everything a worker needs and the secret only it can open."""
+    trace = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    await database.fetch("UPDATE run SET headers = $1", trace)
     await ticking.send_due()
     await ticking.send_due()
     (message,) = await read(JOBS)
@@ -68,7 +76,7 @@ async def test_a_run_becomes_a_job(
     assert (job.provider, job.connection, job.options) == ("oneroster", integration["connection"], Options())
     assert sealing_keys.open(job.integration_id, job.sealed_secret) == canary
     assert canary.encode() not in message.value
-    assert "traceparent" in message.headers
+    assert message.headers == trace
     assert job.deadline > datetime.now(UTC)
 
 

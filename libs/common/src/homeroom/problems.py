@@ -21,6 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 AWAY = (
     BusUnavailable,
     ConnectionError,
+    TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,

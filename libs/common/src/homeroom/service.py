@@ -32,7 +32,7 @@ from structlog.contextvars import bound_contextvars
 from homeroom.auth import Verifier
 from homeroom.codes import Code
 from homeroom.ids import new_id
-from homeroom.migrate import MigrationError, migrate
+from homeroom.migrate import migrate
 from homeroom.problems import RESPONSES, Problem, answer_problems, as_problem
 from homeroom.settings import Settings, SettingsError
 from homeroom.telemetry import HTTP_SECONDS, configure, get_logger, trace_requests
@@ -168,10 +168,12 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; the documents are generated into docs/ instead
         redoc_url=None,
+        redirect_slashes=False,  # behind another origin a redirect would lead astray
         openapi_url=f"/openapi/{name}.json",
         responses=RESPONSES,
         generate_unique_id_function=_name_operation,
     )
+    app.state.name = name
     app.state.settings = settings
     app.state.stop = asyncio.Event()
     for router in (_probes, *routers):
@@ -290,7 +292,6 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
 
 def run_api(app: FastAPI, settings: Settings) -> NoReturn:
     """Serve an app until SIGTERM or SIGINT, finish what is under way, and exit."""
-    name = (app.openapi_url or "").removeprefix("/openapi/").removesuffix(".json")
 
     async def main() -> bool:
         stop: asyncio.Event = app.state.stop
@@ -300,7 +301,7 @@ def run_api(app: FastAPI, settings: Settings) -> NoReturn:
             log.info("stopping")
         return not app.state.parts.failed
 
-    _run(name, settings, main)
+    _run(app.state.name, settings, main)
 
 
 def run_worker(name: str, settings: Settings, main: Callable[[Parts, asyncio.Event], Awaitable[None]]) -> NoReturn:
@@ -332,16 +333,29 @@ def run_roles(package: str, roles: Mapping[str, Callable[[], object]]) -> None:
         sys.exit(EXIT_USAGE)
     try:
         role()
-    except (SettingsError, MigrationError) as error:
+    except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_CONFIG)
 
 
-def run_migrations(name: str, settings: Settings, *, schema: str, package: str) -> None:
+def run_once(name: str, settings: Settings, work: Callable[[], Coroutine[Any, Any, object]]) -> NoReturn:
+    """Do one piece of work and exit: for roles that end by themselves."""
+
+    async def main() -> bool:
+        await work()
+        return True
+
+    _run(name, settings, main)
+
+
+def run_migrations(name: str, settings: Settings, *, schema: str, package: str) -> NoReturn:
     """Bring a service's schema up to date (the role `migrate`)."""
-    configure(name, settings)
-    applied = asyncio.run(migrate(settings.database_url.get_secret_value(), schema=schema, package=package))
-    log.info("schema is up to date", schema=schema, applied=applied)
+
+    async def work() -> None:
+        applied = await migrate(settings.database_url.get_secret_value(), schema=schema, package=package)
+        log.info("the schema is up to date", schema=schema, applied=applied)
+
+    run_once(name, settings, work)
 
 
 def _run(name: str, settings: Settings, main: Callable[[], Coroutine[Any, Any, bool]]) -> NoReturn:

@@ -55,6 +55,7 @@ async def apply_plan(connection: Connection, plan: Plan, number: int) -> list[Se
         await connection.execute(statement, plan.integration_no, number, place, timeout=APPLY_SECONDS)
         segments.append((collection, place + 1, place + staged))
         place += staged
+    await connection.execute(SQL["forbid_nested_loops"])  # see `plan`: keys have no index
     for collection, part in reversed(list(plan.collections.items())):
         if not part.removed:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,9 +10,9 @@ from uuid import UUID
 
 from homeroom.clock import SystemClock
 from homeroom.db import Database
-from homeroom.service import run_api, run_migrations, run_roles
+from homeroom.service import run_api, run_migrations, run_once, run_roles
 from homeroom.settings import SettingsError
-from homeroom.telemetry import configure, get_logger
+from homeroom.telemetry import get_logger
 from sso.app import NAME, SCHEMA, create, keys_of
 from sso.clients import Clients, Declaration, check
 from sso.settings import Settings
@@ -41,7 +40,6 @@ def register_client() -> None:
     parser.add_argument("--organization", type=UUID, help="the one organization its tokens may see")
     given = parser.parse_args(sys.argv[2:])
     settings = Settings.load()
-    configure(NAME, settings)
     try:
         secret = given.secret_file.read_text("utf-8").strip()
         declaration = Declaration(given.id, secret, given.scope, given.organization)
@@ -52,21 +50,20 @@ def register_client() -> None:
     async def declare() -> None:
         async with _open(settings) as database:
             await Clients(database).declare(declaration, enable=True)
+        log.info("client registered", client_id=given.id, scopes=given.scope)
 
-    asyncio.run(declare())
-    log.info("client registered", client_id=given.id, scopes=given.scope)
+    run_once(NAME, settings, declare)
 
 
 def rotate() -> None:
     """The role `rotate`: have a new signing key soon, before the present one has lived its life."""
     settings = Settings.load()
-    configure(NAME, settings)
 
     async def refresh() -> None:
         async with _open(settings) as database:
             await keys_of(settings, database, SystemClock()).refresh(early=True)
 
-    asyncio.run(refresh())
+    run_once(NAME, settings, refresh)
 
 
 def _open(settings: Settings) -> AbstractAsyncContextManager[Database]:

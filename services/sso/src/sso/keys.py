@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 from joserfc.jwk import RSAKey
 
@@ -132,15 +133,13 @@ class Keys:
                 log.exception("signing keys could not be read again, those at hand are used")
 
     async def _load(self, connection: Connection) -> list[SigningKey]:
-        return [
-            SigningKey(
-                row["id"],
-                row["signs_from"],
-                row["public_jwk"],
-                RSAKey.import_key(msgspec.json.decode(self._sealing.open(row["id"], row["sealed_private"]))),
-            )
-            for row in await connection.fetch(SQL["list_keys"])
-        ]
+        """All keys; those already at hand are not opened again, which takes longer than everything else."""
+        held = {key.id: key for key in self._keys}
+        return [held.get(row["id"]) or self._open(row) for row in await connection.fetch(SQL["list_keys"])]
+
+    def _open(self, row: asyncpg.Record) -> SigningKey:
+        private = msgspec.json.decode(self._sealing.open(row["id"], row["sealed_private"]))
+        return SigningKey(row["id"], row["signs_from"], row["public_jwk"], RSAKey.import_key(private))
 
     async def _add(self, connection: Connection, signs_from: datetime) -> None:
         key = await asyncio.to_thread(RSAKey.generate_key, KEY_BITS, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)

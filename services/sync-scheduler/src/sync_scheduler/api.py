@@ -6,17 +6,15 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-import asyncpg
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import StrictBool
 
 from homeroom.auth import Caller, require
 from homeroom.codes import Code
-from homeroom.db import Connection, Database
-from homeroom.ids import new_id
+from homeroom.db import Database
 from homeroom.problems import Problem
 from homeroom.service import RequestModel
-from sync_scheduler import integrations, ledger, runs, tenants, views
+from sync_scheduler import asked_runs, integrations, tenants, views
 from sync_scheduler.integrations import IntegrationBody, IntegrationEdit, Integrations
 from sync_scheduler.ledger import SQL
 from sync_scheduler.paging import from_cursor
@@ -165,29 +163,14 @@ async def start_run(
     asked = body or RunBody()
     if asked.evaluate:
         raise integrations.refuse_field("evaluate", "evaluations are not offered yet; leave it at false")
-    run_id = new_id()
-    deadline = timedelta(hours=request.app.state.settings.run_deadline_hours)
-    sentence = (
-        "A sync was asked for. Everything is read."
-        if asked.mode == "full"
-        else "A sync was asked for. Everything is read: this provider can't be asked for changes only."
+    run_id = await asked_runs.start(
+        data,
+        integration_id,
+        _seen_by(caller),
+        mode=asked.mode,
+        created_by=caller.subject,
+        deadline=timedelta(hours=request.app.state.settings.run_deadline_hours),
     )
-
-    async def begin(connection: Connection) -> UUID:
-        await integrations.lock(connection, integration_id, _seen_by(caller))
-        return await ledger.begin(
-            connection,
-            run_id,
-            integration_id,
-            mode="full",
-            sentence=sentence,
-            created_by=caller.subject,
-            deadline=deadline,
-        )
-
-    active = await data.transact(begin)
-    if active != run_id:
-        raise integrations.sync_in_progress(active)
     response.headers["Location"] = f"/v1/runs/{run_id}"
     return views.RunAccepted(run_id=run_id)
 
@@ -202,35 +185,20 @@ async def list_runs(
     return views.show_page(rows, limit, "number", views.show_run)
 
 
-async def _read_run(data: Database, run_id: UUID, caller: Caller) -> asyncpg.Record:
-    row = await data.fetchrow(SQL["run"], run_id, _seen_by(caller))
-    if row is None:
-        raise Problem(Code.NOT_FOUND, status=404, detail=f"There is no run {run_id}.")
-    return row
-
-
 @router.get("/runs/{run_id}", tags=["runs"])
 async def read_run(run_id: UUID, caller: Reader, data: Data) -> views.Run:
     """One run: where it stands, or what came of it (C5)."""
-    return views.show_run(await _read_run(data, run_id, caller))
+    return views.show_run(await asked_runs.read(data, run_id, _seen_by(caller)))
 
 
 @router.get("/runs/{run_id}/log", tags=["runs"])
 async def read_log(run_id: UUID, caller: Reader, data: Data) -> views.RunLog:
     """A run's story, and the records that were not taken as they came."""
-    row = await _read_run(data, run_id, caller)
+    row = await asked_runs.read(data, run_id, _seen_by(caller))
     return views.show_log(row, await data.fetch(SQL["entries"], run_id))
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202, tags=["runs"])
 async def cancel_run(run_id: UUID, caller: Runner, data: Data) -> views.Run:
     """Stop a run; one that has ended stays as it is."""
-    await _read_run(data, run_id, caller)
-
-    async def cancel(connection: Connection) -> None:
-        before = (await ledger.lock(connection, [run_id]))[run_id]
-        outcome = runs.cancel(before, now=await ledger.read_time(connection))
-        await ledger.save(connection, run_id, before, [outcome])
-
-    await data.transact(cancel)
-    return views.show_run(await _read_run(data, run_id, caller))
+    return views.show_run(await asked_runs.cancel(data, run_id, _seen_by(caller)))

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from homeroom.auth import Verifier
 from homeroom.bus import BusError
 from homeroom.bus.opening import open_bus
-from homeroom.db import TRANSIENT, Database, DatabaseBusy
+from homeroom.db import Database
 from homeroom.messages import SYNC_FACTS, TOPICS
 from homeroom.service import Parts, create_app, run_api, run_migrations, run_roles, run_worker
 from homeroom.telemetry import get_logger
@@ -17,6 +17,7 @@ from sync_scheduler import api
 from sync_scheduler.doorbell import Doorbell, first_of
 from sync_scheduler.facts import Facts
 from sync_scheduler.integrations import Integrations
+from sync_scheduler.ledger import AWAY
 from sync_scheduler.settings import ApiSettings, SchedulerSettings
 from sync_scheduler.ticking import GROUP, Ticking
 
@@ -71,7 +72,7 @@ async def _measure(ticking: Ticking, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await ticking.measure()
-        except (*TRANSIENT, DatabaseBusy, BusError) as error:
+        except (*AWAY, BusError) as error:
             log.warning("measuring.interrupted", error_type=type(error).__name__)
         await first_of(MEASURE_SECONDS, stop.wait())
 

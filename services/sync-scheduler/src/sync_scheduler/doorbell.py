@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from homeroom.db import TRANSIENT, Database, DatabaseBusy
+from homeroom.db import Database
 from homeroom.telemetry import get_logger
+from sync_scheduler.ledger import AWAY
 
 log = get_logger(__name__)
 
@@ -33,7 +34,7 @@ class Doorbell:
         while not stop.is_set():
             try:
                 await self._listen(stop)
-            except (*TRANSIENT, DatabaseBusy) as error:
+            except AWAY as error:
                 log.warning("doorbell.lost", error_type=type(error).__name__)
                 await first_of(AGAIN_SECONDS, stop.wait())
 

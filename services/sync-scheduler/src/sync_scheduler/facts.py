@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from homeroom.bus import Message, Retry
-from homeroom.db import TRANSIENT, Connection, Database, DatabaseBusy
+from homeroom.db import Connection, Database
 from homeroom.messages import Fact, read_fact
-from homeroom.telemetry import RUN_SECONDS, SYNC_RUNS, get_logger, span
+from homeroom.telemetry import get_logger, span
 from sync_scheduler import ledger
-from sync_scheduler.ledger import SQL
+from sync_scheduler.ledger import AWAY, SQL
 from sync_scheduler.runs import Limits, Outcome, Run, hear
 
 log = get_logger(__name__)
@@ -31,36 +32,31 @@ class Facts:
             if (run_id := _read_id(fact.run_id)) is not None:
                 heard.setdefault(run_id, []).append(fact)
 
-        async def move(connection: Connection) -> list[tuple[UUID, Run]]:
-            return await self._move(connection, heard)
-
         with span("hear facts"):
             try:
-                ended = await self._database.transact(move)
-            except (*TRANSIENT, DatabaseBusy) as error:
+                changes = await self._database.transact(lambda connection: self._move(connection, heard))
+            except AWAY as error:
                 raise Retry from error
-        for run_id, run in ended:
-            _tell(run_id, run)
+        for change in changes:
+            ledger.tell(change)
 
-    async def _move(self, connection: Connection, heard: dict[UUID, list[Fact]]) -> list[tuple[UUID, Run]]:
-        """Move the runs; returns those that ended."""
+    async def _move(self, connection: Connection, heard: Mapping[UUID, Sequence[Fact]]) -> list[ledger.Change]:
         await connection.execute(SQL["lock_integrations_of_runs"], list(heard))
         runs = await ledger.lock(connection, list(heard))
         now = await ledger.read_time(connection)
-        ended = []
-        for run_id, before in runs.items():
-            outcomes: list[Outcome] = []
-            run = before
-            for fact in heard[run_id]:
-                outcome = hear(run, fact, now=now, limits=self._limits)
-                outcomes.append(outcome)
-                run = outcome.run
-            await ledger.save(connection, run_id, before, outcomes)
-            if before.active and not run.active:
-                ended.append((run_id, run))
         if unknown := heard.keys() - runs.keys():
             log.warning("facts.unknown_runs", run_ids=sorted(map(str, unknown)))
-        return ended
+        return [
+            await ledger.save(connection, run_id, run, self._hear_all(run, heard[run_id], now))
+            for run_id, run in runs.items()
+        ]
+
+    def _hear_all(self, run: Run, facts: Sequence[Fact], now: datetime) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for fact in facts:
+            outcomes.append(hear(run, fact, now=now, limits=self._limits))
+            run = outcomes[-1].run
+        return outcomes
 
 
 def _read_id(text: str) -> UUID | None:
@@ -69,11 +65,3 @@ def _read_id(text: str) -> UUID | None:
     except ValueError:
         log.warning("facts.no_run_id")
         return None
-
-
-def _tell(run_id: UUID, run: Run) -> None:
-    """Runs that ended, for operations."""
-    SYNC_RUNS.labels(run.state.value).inc()
-    if run.started_at and run.finished_at:
-        RUN_SECONDS.labels(run.state.value).observe((run.finished_at - run.started_at).total_seconds())
-    log.info("run.ended", run_id=str(run_id), state=run.state.value, code=run.code, attempt=run.attempt)

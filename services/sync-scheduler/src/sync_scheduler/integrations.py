@@ -19,7 +19,7 @@ from homeroom.messages import Options
 from homeroom.problems import Problem
 from homeroom.secrets import seal
 from homeroom.service import RequestModel
-from sync_scheduler import ledger, runs
+from sync_scheduler import ledger
 from sync_scheduler.connections import (
     ADDRESSES,
     TOKEN_URL_MISSING,
@@ -178,20 +178,19 @@ class Integrations:
     async def delete(self, integration: UUID, visible: UUID | None) -> None:
         """Stop updates for good and keep the roster (C8); an active run is cancelled. Problem NOT_FOUND."""
 
-        async def end(connection: Connection) -> None:
+        async def end(connection: Connection) -> ledger.Change | None:
             row = await connection.fetchrow(SQL["lock_integration"], integration, visible)
             if row is None:
                 raise no_integration(integration)
             if row["state"] == "deleted":
-                return
+                return None
             await connection.execute(SQL["delete_integration"], integration)
-            if active := await connection.fetchval(SQL["active_run"], integration):
-                found = await ledger.lock(connection, [active])
-                outcome = runs.cancel(found[active], now=await ledger.read_time(connection))
-                await ledger.save(connection, active, found[active], [outcome])
             await connection.execute(SQL["wake"])
+            active = await connection.fetchval(SQL["active_run"], integration)
+            return await ledger.cancel(connection, active) if active else None
 
-        await self._database.transact(end)
+        if cancelled := await self._database.transact(end):
+            ledger.tell(cancelled)
 
     def _seal(self, integration: UUID, secret: SecretStr) -> str:
         return seal(self._public_key, str(integration), secret.get_secret_value())

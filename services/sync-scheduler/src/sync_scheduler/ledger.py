@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from homeroom.codes import Code
-from homeroom.db import Connection, load_statements
+from homeroom.db import TRANSIENT, Connection, DatabaseBusy, load_statements
 from homeroom.messages import CollectionReport, RecordIssue
-from homeroom.telemetry import inject_headers
+from homeroom.telemetry import RUN_SECONDS, SYNC_RUNS, get_logger, inject_headers
+from sync_scheduler import runs
 from sync_scheduler.runs import Entry, Outcome, Run, State
 
+log = get_logger(__name__)
+
 SQL = load_statements("sync_scheduler")
+
+AWAY = (*TRANSIENT, DatabaseBusy, asyncpg.InternalClientError)
+"""The database is away for the moment. asyncpg says InternalClientError where the server ended a connection it had in
+hand (MagicStack/asyncpg issues 784 and 1069)."""
+
+
+class Change(NamedTuple):
+    """A run before and after what was decided."""
+
+    run_id: UUID
+    before: Run
+    after: Run
 
 
 async def begin(
@@ -45,7 +60,13 @@ async def lock(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Run]:
     return {row["id"]: read(row) for row in await connection.fetch(SQL["lock_runs"], ids)}
 
 
-async def save(connection: Connection, run_id: UUID, before: Run, outcomes: Sequence[Outcome]) -> None:
+async def cancel(connection: Connection, run_id: UUID) -> Change:
+    """Ask a run that is there to end."""
+    before = (await lock(connection, [run_id]))[run_id]
+    return await save(connection, run_id, before, [runs.cancel(before, now=await read_time(connection))])
+
+
+async def save(connection: Connection, run_id: UUID, before: Run, outcomes: Sequence[Outcome]) -> Change:
     """Write down what was decided about a locked run, in order."""
     after = outcomes[-1].run if outcomes else before
     if after is not before:
@@ -59,6 +80,18 @@ async def save(connection: Connection, run_id: UUID, before: Run, outcomes: Sequ
             await connection.execute(SQL["note_success"], run_id, outcome.applied)
     if after.attempt > before.attempt or any(outcome.stop for outcome in outcomes):
         await connection.execute(SQL["wake"])
+    return Change(run_id, before, after)
+
+
+def tell(change: Change) -> None:
+    """Let operations know of a run that ended, once that is committed."""
+    run = change.after
+    if not change.before.active or run.active:
+        return
+    SYNC_RUNS.labels(run.state.value).inc()
+    if run.started_at and run.finished_at:
+        RUN_SECONDS.labels(run.state.value).observe((run.finished_at - run.started_at).total_seconds())
+    log.info("run.ended", run_id=str(change.run_id), state=run.state.value, code=run.code, attempt=run.attempt)
 
 
 async def add_entry(connection: Connection, run_id: UUID, entry: Entry) -> None:

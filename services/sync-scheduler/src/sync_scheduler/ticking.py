@@ -17,7 +17,7 @@ import asyncpg
 
 from homeroom.bus import Bus, BusError, Outgoing
 from homeroom.codes import Code
-from homeroom.db import TRANSIENT, Connection, Database, DatabaseBusy
+from homeroom.db import Connection, Database
 from homeroom.messages import (
     SYNC_FACTS,
     CancelRun,
@@ -32,7 +32,7 @@ from homeroom.telemetry import BUS_LAG, HEARTBEAT_AGE, get_logger
 from sync_scheduler import ledger
 from sync_scheduler.doorbell import Doorbell
 from sync_scheduler.integrations import read_options
-from sync_scheduler.ledger import SQL
+from sync_scheduler.ledger import AWAY, SQL
 from sync_scheduler.runs import Entry, Limits, supervise
 
 log = get_logger(__name__)
@@ -40,7 +40,8 @@ log = get_logger(__name__)
 GROUP = "sync-scheduler"
 """The consumer group of facts."""
 BATCH = 100
-PUBLISH_SECONDS = 20.0
+BUS_SECONDS = 20.0
+"""For anything asked of the bus while rows are locked."""
 STOP_AGAIN = timedelta(seconds=5)
 """Until the worker has answered, it is told to stop this often."""
 FACTS_IN_FLIGHT = 2
@@ -63,7 +64,7 @@ class Ticking:
             try:
                 more = await self.send_due()
                 await self.look_after()
-            except (*TRANSIENT, DatabaseBusy, BusError) as error:
+            except (*AWAY, BusError) as error:
                 log.warning("ticking.interrupted", error_type=type(error).__name__)
             if not more:
                 await doorbell.wait(stop, self._tick_seconds)
@@ -79,35 +80,38 @@ class Ticking:
 
     async def look_after(self) -> None:
         """Give silent fetches another attempt and end what is over its deadline."""
-
-        async def judge(connection: Connection) -> None:
-            rows = await connection.fetch(SQL["overdue_runs"], self._limits.silence, BATCH)
-            if not rows or not await self._has_heard_everything(connection):
-                return
-            now = await ledger.read_time(connection)
-            for row in rows:
-                before = ledger.read(row)
-                outcome = supervise(before, now=now, limits=self._limits)
-                await ledger.save(connection, row["id"], before, [outcome])
-                if outcome.run is not before:
-                    log.warning("run.overdue", run_id=str(row["id"]), state=outcome.run.state.value)
-
-        await self._database.transact(judge)
+        for change in await self._database.transact(self._judge):
+            ledger.tell(change)
 
     async def measure(self) -> None:
         """Put what operations watch into the metrics."""
         BUS_LAG.labels(GROUP).set(await self._bus.lag(GROUP, [SYNC_FACTS.name]))
         HEARTBEAT_AGE.set(await self._database.fetchval(SQL["oldest_heartbeat"]))
 
+    async def _judge(self, connection: Connection) -> list[ledger.Change]:
+        rows = await connection.fetch(SQL["overdue_runs"], self._limits.silence, BATCH)
+        if not rows or not await self._has_heard_everything(connection):
+            return []
+        now = await ledger.read_time(connection)
+        changes = []
+        for row in rows:
+            before = ledger.read(row)
+            outcome = supervise(before, now=now, limits=self._limits)
+            changes.append(await ledger.save(connection, row["id"], before, [outcome]))
+            if outcome.run is not before:
+                log.warning("run.overdue", run_id=str(row["id"]), attempt=before.attempt, code=outcome.run.code)
+        return changes
+
     async def _has_heard_everything(self, connection: Connection) -> bool:
         """After an outage of ours the facts lie unread: then the silence is ours, and nobody is judged by it."""
-        lag = await self._bus.lag(GROUP, [SYNC_FACTS.name])
+        async with asyncio.timeout(BUS_SECONDS):
+            lag = await self._bus.lag(GROUP, [SYNC_FACTS.name])
         fetching: int = await connection.fetchval(SQL["fetching_runs"])
         return lag <= FACTS_IN_FLIGHT * fetching
 
     async def _publish(self, messages: list[Outgoing]) -> None:
         if messages:
-            async with asyncio.timeout(PUBLISH_SECONDS):
+            async with asyncio.timeout(BUS_SECONDS):
                 await self._bus.publish(*messages)
 
     async def _send_organizations(self, connection: Connection) -> int:

@@ -44,7 +44,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message as a producer hands it over."""
+    """One message as a producer hands it over.
+
+    An empty value on a compacted topic says that the key is gone: it is kept for a while and then the key disappears.
+    """
 
     topic: str
     key: str
@@ -61,7 +64,10 @@ class MessageTooLarge(BusError):  # noqa: N818 - the name says what is wrong wit
 
 
 class BusUnavailable(BusError):  # noqa: N818 - a state of the bus rather than a mistake
-    """The bus did not answer within the deadline; the message may or may not have been kept. Send it again."""
+    """The bus did not answer within the deadline; the message may or may not have been kept. Send it again.
+
+    Everything handed over after it and not yet durable fails as well, so that sending again keeps the order.
+    """
 
 
 class Reject(Exception):  # noqa: N818 - a consumer's word, not an error of ours
@@ -83,10 +89,14 @@ class Retry(Exception):  # noqa: N818 - a consumer's word, not an error of ours
 Handler = Callable[[Sequence[Message]], Awaitable[None]]
 """Takes messages of one partition in order. A normal return means all are done and they are committed.
 
+A consumer calls its handler for one batch at a time; its partitions take turns, and while one of them waits before it
+is tried again the others go on. A handler may take minutes, but whoever waits for an orderly `stop` waits for it.
+
 `Reject` sends one message to the dead letters and the others are handed over again; `Retry`, a lost
-connection or a timeout hands the same batch over again with growing pauses; any other exception is tried
-again one message at a time and after five failures that message goes to the dead letters. A brake stops the
-consumer (`BrakeEngaged` ends `run`) when so many messages fail that the fault must be ours.
+connection or a timeout (also several in an `ExceptionGroup`) hands the same batch over again with growing pauses;
+any other exception is tried again one message at a time and after five failures that message goes to the dead letters
+(`MESSAGE_UNHANDLED`). A brake stops the consumer (`BrakeEngaged` ends `run`) when so many messages fail that the fault
+must be ours.
 """
 
 
@@ -101,7 +111,7 @@ class Consumer(Protocol):
         """Consume until `stop`; raises `BrakeEngaged`, or `BusError` when it can't go on. Run it as a task."""
 
     async def stop(self) -> None:
-        """Finish the batch in hand, commit, leave the group; returns within the bus's deadline."""
+        """Finish the batch in hand, commit, leave the group; what needs longer than the bus's deadline is cut off."""
 
     def pause(self) -> None:
         """Take no further messages, stay a member of the group. What was not taken counts as lag."""

@@ -63,7 +63,7 @@ class Patience:
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after failure number `attempt` (from 1): doubled each time, up to a third of it by chance."""
-        grown = min(self.longest_pause_seconds, self.first_pause_seconds * 2 ** min(attempt - 1, 20))
+        grown = min(self.longest_pause_seconds, self.first_pause_seconds * 2.0 ** min(attempt - 1, 20))
         return grown * random.uniform(0.67, 1.0)
 
 
@@ -158,6 +158,13 @@ class Delivery:
         for task in self._released:
             task.cancel()
         await _late(self._released, max(seconds, 1.0))
+
+    def check(self) -> None:
+        """Raise what keeps a lane from going on, as a `BusError`."""
+        if isinstance(self.failure, BusError):
+            raise self.failure
+        if self.failure is not None:
+            raise BusError(f"consuming ended: {type(self.failure).__name__}; see its cause") from self.failure
 
     async def _follow(self, lane: _Lane) -> None:
         try:

@@ -226,8 +226,9 @@ class KafkaBus:
         await self._ask(create)
         async with self._in_time("the new topics did not appear"):
             while missing:
-                for place in await self._partitions(missing):
-                    missing.pop(place.topic, None)
+                leaders = await self._leaders(missing)
+                led = {place.topic for place in leaders} - {place.topic for place in leaders if leaders[place] < 0}
+                missing = {name: topic for name, topic in missing.items() if name not in led}
 
     async def lag(self, group: str, topics: Sequence[str]) -> int:
         """Messages not yet committed by the group, over all partitions."""
@@ -274,17 +275,21 @@ class KafkaBus:
 
     async def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         """Every partition of those topics that exist."""
+        return list(await self._leaders(topics))
+
+    async def _leaders(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        """Every partition of those topics that exist, and the broker that leads it; -1 while none does."""
         wanted = sorted(set(topics))
         if not wanted:
-            return []
+            return {}
 
-        async def describe(admin: AIOKafkaAdminClient) -> list[TopicPartition]:
-            return [
-                TopicPartition(topic["topic"], partition["partition"])
+        async def describe(admin: AIOKafkaAdminClient) -> dict[TopicPartition, int]:
+            return {
+                TopicPartition(topic["topic"], partition["partition"]): partition["leader"]
                 for topic in await admin.describe_topics(wanted)
                 for partition in topic["partitions"]
-                if not topic["error_code"] and partition["leader"] >= 0
-            ]
+                if not topic["error_code"]
+            }
 
         return await self._ask(describe)
 
@@ -492,10 +497,7 @@ class KafkaConsumer:
             if self._committing is not None:
                 self._committing.cancel()
             self._ended.set()
-        if isinstance(self._delivery.failure, BusError):
-            raise self._delivery.failure
-        if self._delivery.failure is not None:
-            raise BusError(f"consuming ended: {self._delivery.failure!r}") from self._delivery.failure
+        self._delivery.check()
 
     def _client(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(

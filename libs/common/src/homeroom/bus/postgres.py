@@ -482,10 +482,7 @@ class PostgresConsumer:
         finally:
             await self._delivery.close(grace)
             self._ended.set()
-        if isinstance(self._delivery.failure, BusError):
-            raise self._delivery.failure
-        if self._delivery.failure is not None:
-            raise BusError(f"consuming ended: {self._delivery.failure!r}") from self._delivery.failure
+        self._delivery.check()
 
     def _goes_on(self) -> bool:
         return not self._stopping and not self._delivery.halted.is_set()

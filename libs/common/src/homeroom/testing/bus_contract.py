@@ -308,7 +308,8 @@ class BusContract:
     async def test_stop_finishes_the_batch_in_hand(self, bus: Bus, topic: str, group: str) -> None:
         """Stopping waits for the handler and commits its batch, and no other is begun."""
         await bus.publish(*(Outgoing(topic, "one key", str(number).encode()) for number in range(20)))
-        begun, finished = asyncio.Event(), []
+        begun = asyncio.Event()
+        finished: list[Message] = []
 
         async def slow(messages: Sequence[Message]) -> None:
             begun.set()

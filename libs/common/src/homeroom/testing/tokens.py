@@ -8,12 +8,15 @@ async with calling(app, issuer.token(scopes=["admin"])) as client:
 
 from __future__ import annotations
 
+import hmac
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
+import msgspec
 from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
@@ -62,6 +65,14 @@ class TestIssuer:
     def headers(self, scopes: Collection[str] = (), **more: Any) -> dict[str, str]:
         """The Authorization header with such a token."""
         return {"Authorization": f"Bearer {self.token(scopes, **more)}"}
+
+
+def forge_hmac(public_pem: bytes, kid: str, claims: Mapping[str, Any]) -> str:
+    """A token signed with a public key as if it were a shared secret (HS256): the classic confusion of algorithms."""
+    parts = [{"alg": "HS256", "typ": TOKEN_TYPE, "kid": kid}, dict(claims)]
+    signed = b".".join(urlsafe_b64encode(msgspec.json.encode(part)).rstrip(b"=") for part in parts)
+    signature = urlsafe_b64encode(hmac.digest(public_pem, signed, "sha256")).rstrip(b"=")
+    return b".".join((signed, signature)).decode()
 
 
 @asynccontextmanager

@@ -5,6 +5,21 @@ SELECT count(*) FILTER (WHERE held.sourced_id IS NULL OR (held.origin = 'synced'
 FROM roster_staging.{staging} AS staged
 LEFT JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = staged.sourced_id;
 
+-- name: plan_first
+SELECT count(*) AS added, 0 AS changed FROM roster_staging.{staging};
+
+-- name: analyze_staging
+ANALYZE roster_staging.{staging};
+
+-- name: forbid_nested_loops
+SET LOCAL enable_nestloop = off;
+
+-- name: allow_nested_loops
+SET LOCAL enable_nestloop = on;
+
+-- name: list_removal_collections
+SELECT DISTINCT collection FROM roster_staging.{staging};
+
 -- name: plan_removals
 SELECT count(*)
 FROM roster_staging.{staging} AS staged

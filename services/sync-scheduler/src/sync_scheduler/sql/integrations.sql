@@ -55,7 +55,7 @@ FOR NO KEY UPDATE
 -- name: note_success
 -- Settings edited since the applied attempt ($2) went out still want their sync.
 UPDATE integration
-SET last_success_at = now(),
+SET last_success_at = run.finished_at,
     last_full_at = run.started_at,
     needs_sync = integration.needs_sync AND NOT (run.attempt = $2 AND run.edition = integration.edition)
 FROM run

@@ -46,8 +46,8 @@ UPDATE integration SET published_version = $2 WHERE id = $1
 -- name: overdue_runs
 -- Silent workers and passed deadlines, by the database's clock.
 SELECT * FROM run
-WHERE deadline_at <= now() AND state IN ('queued', 'fetching', 'applying')
-    OR state = 'fetching' AND heartbeat_at <= now() - $1::interval
+WHERE state IN ('queued', 'fetching', 'applying')
+    AND (deadline_at <= now() OR state = 'fetching' AND heartbeat_at <= now() - $1::interval)
 ORDER BY number
 LIMIT $2
 FOR NO KEY UPDATE SKIP LOCKED

@@ -1,0 +1,205 @@
+"""The polite client: how trouble on the way is told, and how fast."""
+
+import asyncio
+import gzip
+import ssl
+import time
+from email.utils import format_datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trustme
+from starlette.responses import RedirectResponse, Response
+
+from homeroom.codes import Code
+from provider_gateway.addresses import check_public, read_address
+from provider_gateway.client import Limits, PoliteClient, _read_retry_after
+from provider_gateway.failures import ProviderError
+from provider_gateway.gates import HostGate, HostGates
+from provider_gateway.providers.oneroster import find_base
+
+
+async def fail(gateway: Any) -> tuple[Code, float]:
+    """Run a job that fails; its code and how long it took."""
+    began = time.monotonic()
+    outcome = await gateway.run()
+    assert outcome.failure is not None
+    return outcome.failure.code, time.monotonic() - began
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
+async def test_wrong_endpoint(gateway: Any, url: str) -> None:
+    """An address where nothing answers fails within seconds as PROV_UNREACHABLE."""
+    gateway.point_at(url)
+    code, seconds = await fail(gateway)
+    assert code == Code.PROV_UNREACHABLE
+    assert seconds < 5
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "elsewhere.example"])
+async def test_wrong_certificate(gateway: Any, provider: Any, serve: Any, tmp_path: Path, host: str) -> None:
+    """A certificate that nobody vouches for, or of another host, fails at once as PROV_TLS, and no secret was sent."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert(host)
+    path = tmp_path / "server.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(path)
+    if host != "127.0.0.1":
+        gateway.tls = ssl.create_default_context()
+        authority.configure_trust(gateway.tls)
+    gateway.point_at(await serve(provider, ssl_certfile=str(path)))
+    code, seconds = await fail(gateway)
+
+    assert code == Code.PROV_TLS
+    assert seconds < 3
+    assert provider.queries == []
+
+
+async def test_good_certificate(gateway: Any, provider: Any, serve: Any, tmp_path: Path) -> None:
+    """A certificate of a trusted authority for the right host is fine."""
+    authority = trustme.CA()
+    path = tmp_path / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
+    gateway.tls = ssl.create_default_context()
+    authority.configure_trust(gateway.tls)
+    gateway.point_at(await serve(provider, ssl_certfile=str(path)))
+    await gateway.sync()
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        (RedirectResponse("http://127.0.0.1:1/"), Code.PROV_NOT_FOUND),
+        (Response(status_code=404), Code.PROV_NOT_FOUND),
+        (Response(status_code=400), Code.PROV_BAD_PAYLOAD),
+        (Response(gzip.compress(bytes(20_000_000)), headers={"content-encoding": "gzip"}), Code.PROV_BAD_PAYLOAD),
+        (Response(b"not gzip", headers={"content-encoding": "gzip"}), Code.PROV_BAD_PAYLOAD),
+    ],
+    ids=["redirect", "404", "400", "bomb", "broken compression"],
+)
+async def test_answers(
+    gateway: Any, provider: Any, response: Response, code: Code, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that hold no page end the run with their code; redirects are never followed."""
+    monkeypatch.setattr("provider_gateway.client._LONGEST_PAUSE_SECONDS", 0.01)
+    provider.answer = lambda *_: response
+    outcome = await gateway.run(max_page_bytes=1_000_000)
+    assert outcome.failure.code == code
+
+
+@pytest.mark.parametrize(
+    ("path", "base"),
+    [
+        ("", "/ims/oneroster/v1p1"),
+        ("/", "/ims/oneroster/v1p1"),
+        ("/ims/oneroster/v1p1/", "/ims/oneroster/v1p1"),
+        ("/ims/oneroster", "/ims/oneroster/v1p1"),
+        ("/ims/oneroster/rostering/v1p2", "/ims/oneroster/rostering/v1p2"),
+        ("/district-7", "/district-7/ims/oneroster/v1p1"),
+        ("/ims/oneroster/v1p1?x=1#y", "/ims/oneroster/v1p1"),
+    ],
+)
+def test_endpoints(path: str, base: str) -> None:
+    """An endpoint may be entered as a root or with a version's path."""
+    assert str(find_base(httpx2.URL(f"https://roster.example{path}"))) == f"https://roster.example{base}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "roster.example", "ftp://x.example", "http://x.example", "https://", "https://u:p@x.example"]
+)
+def test_addresses_that_are_refused(text: str) -> None:
+    """In production an endpoint is https, names a host and holds no password."""
+    with pytest.raises(ProviderError) as caught:
+        read_address(text, allow_private=False)
+    assert caught.value.code == Code.ENDPOINT_REFUSED
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "0.0.0.0"])  # noqa: S104 - an address to refuse
+async def test_private_addresses(host: str) -> None:
+    """Hosts that lead into private networks are refused."""
+    with pytest.raises(ProviderError) as caught:
+        await check_public(httpx2.URL(f"https://{host}/"))
+    assert caught.value.code == Code.ENDPOINT_REFUSED
+
+
+async def test_private_endpoint_of_a_job(gateway: Any, provider: Any) -> None:
+    """A job for a private endpoint ends before anything is sent, unless the installation allows such endpoints."""
+    gateway.point_at("https://127.0.0.1:1")
+    outcome = await gateway.run(allow_private_endpoints=False)
+    assert outcome.failure.code == Code.ENDPOINT_REFUSED
+    assert provider.queries == []
+
+
+def test_retry_after() -> None:
+    """Seconds and HTTP dates are understood, absurd ones capped, nonsense ignored."""
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert _read_retry_after("3", 900) == 3
+    assert 55 < (_read_retry_after(soon, 900) or 0) <= 60
+    assert _read_retry_after("1000000000", 900) == 900
+    assert _read_retry_after("-5", 900) == 0
+    assert _read_retry_after("Fri, 31 Feb 2026", 900) is None
+    assert _read_retry_after("nan", 900) is None
+    assert _read_retry_after(None, 900) is None
+
+
+async def test_gate_limits_and_shrinks() -> None:
+    """A host gets so many requests at once, half as many when it wants fewer, and more again when it copes."""
+    gate = HostGate(4)
+    now = most = 0
+
+    async def visit() -> None:
+        nonlocal now, most
+        async with gate.slot():
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.001)
+            now -= 1
+
+    await asyncio.gather(*(visit() for _ in range(20)))
+    assert most == 4
+    gate.slow_down(0.05)
+    gate.slow_down(0.05)
+    assert gate.allowed == 2
+    most = 0
+    began = time.monotonic()
+    await asyncio.gather(*(visit() for _ in range(6)))
+    assert most == 2
+    assert time.monotonic() - began >= 0.05
+    for _ in range(20):
+        gate.speed_up()
+    assert gate.allowed == 4
+
+
+async def test_gate_survives_cancelled_visitors() -> None:
+    """A visitor that gives up while waiting takes no place with it."""
+    gate = HostGate(1)
+    async with gate.slot():
+        waiting = [asyncio.create_task(gate.slot().__aenter__()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(1), gate.slot():
+        pass
+
+
+async def test_retry_budget(serve: Any) -> None:
+    """A run repeats no more requests than its budget allows."""
+    asked = 0
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await Response(status_code=500)(_scope, _receive, send)
+
+    url = httpx2.URL(await serve(app))
+    limits = Limits(first_pause_seconds=0.001, retries=3)
+    async with PoliteClient.open(
+        HostGates(4), limits, ssl.create_default_context(), provider="oneroster", allow_private=True
+    ) as client:
+        for _ in range(5):
+            with pytest.raises(ProviderError):
+                await client.get(url, path="/users", auth=httpx2.Auth(), read=lambda answer: answer)
+    assert asked == 5 + 3
