@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,11 @@ import jsonschema
 import pytest
 import yaml
 
+from homeroom import messages
+from homeroom.bus import Message
+from homeroom.bus.deadletter import burial
+from homeroom.bus.postgres import PostgresBus
+from homeroom.codes import Code
 from homeroom.secrets import SealingKeys, seal
 from homeroom.settings import Settings
 from homeroom.testing.kafka import kafka_version
@@ -25,6 +32,8 @@ from homeroom_local.origin import ROUTES, find_service
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy/compose"
+SCHEMA = COMPOSE / "compose-spec.json"
+"""The Compose specification's own, as compose-go 2.9.1 ships it (Apache-2.0), so that no engine is needed."""
 INTERNAL = ("/v1/fingerprints",)
 """What services serve to each other only."""
 CONTRACT = (
@@ -55,15 +64,25 @@ def compose() -> Json:
 
 
 @pytest.fixture(scope="module")
-def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of secrets as `deploy/compose/prepare` makes it."""
-    folder = tmp_path_factory.mktemp("compose") / "secrets"
-    _make_secrets(folder)
-    return folder
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout's folder, as far as Compose needs it, after `deploy/compose/prepare`."""
+    root = tmp_path_factory.mktemp("checkout")
+    shutil.copy(ROOT / "docker-compose.yml", root)
+    shutil.copytree(COMPOSE, root / "deploy/compose", ignore=shutil.ignore_patterns("secrets"))
+    (root / ".venv").symlink_to(sys.prefix)
+    _prepare(root)
+    return root
 
 
-def _make_secrets(folder: Path) -> None:
-    assert _run(sys.executable, COMPOSE / "secret_files.py", folder).returncode == 0
+@pytest.fixture(scope="module")
+def secrets(prepared: Path) -> Path:
+    """The folder of secrets that was made."""
+    return prepared / "deploy/compose/secrets"
+
+
+def _prepare(root: Path) -> None:
+    answer = _run(root / "deploy/compose/prepare")
+    assert answer.returncode == 0, answer.stderr
 
 
 def _ours(compose: Json) -> dict[str, tuple[Service, str]]:
@@ -87,18 +106,16 @@ def _run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 def test_the_file_is_what_the_specification_says(compose: Json) -> None:
     """The Compose file is valid by the Compose specification's own schema."""
-    jsonschema.Draft7Validator(json.loads((COMPOSE / "compose-spec.json").read_text("utf-8"))).validate(compose)
+    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text("utf-8"))).validate(compose)
 
 
-def test_compose_itself_takes_the_file(secrets: Path, tmp_path: Path) -> None:
+def test_compose_itself_takes_the_file(prepared: Path) -> None:
     """Where Docker Compose is installed, it reads the file without a complaint."""
     commands = (["docker", "compose"], ["docker-compose"])
     found = [command for command in commands if shutil.which(command[0]) and not _run(*command, "version").returncode]
     if not found:
         pytest.skip("Docker Compose is not installed here")
-    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
-    shutil.copytree(secrets, tmp_path / "deploy/compose/secrets")
-    answer = _run(*found[0], "config", "--quiet", cwd=tmp_path)
+    answer = _run(*found[0], "config", "--quiet", cwd=prepared)
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
@@ -161,11 +178,18 @@ def test_secrets_fit_together(secrets: Path) -> None:
     assert SealingKeys(private).open("integration", seal(public, "integration", "secret")) == "secret"
 
 
-def test_secrets_are_their_owners(secrets: Path) -> None:
-    """The folder and the files in it can be read by their owner only, and a second call changes nothing."""
-    before = {path.name: path.read_text() for path in secrets.iterdir()}
-    _make_secrets(secrets)
-    assert {path.name: path.read_text() for path in secrets.iterdir()} == before
+def test_preparing_twice_changes_nothing(prepared: Path, secrets: Path) -> None:
+    """Who prepares again keeps the secrets and the settings that are there."""
+    paths = [prepared / ".env", *secrets.iterdir()]
+    before = [path.read_text() for path in paths]
+    _prepare(prepared)
+    assert [path.read_text() for path in paths] == before
+
+
+def test_secrets_are_their_owners(prepared: Path, secrets: Path) -> None:
+    """Folder and files can be read by their owner only, who is the one the containers run as."""
+    owner = re.search(r"^SERVICE_USER=(\d+):\d+$", (prepared / ".env").read_text(), re.MULTILINE)
+    assert {path.stat().st_uid for path in secrets.iterdir()} == {int(owner[1]) if owner else None}
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()} == {0o600}
 
@@ -203,7 +227,6 @@ def test_only_the_origin_is_published(compose: Json) -> None:
     assert published == {"origin": ["127.0.0.1:8000:8000"]}
     assert {name for name, found in compose["services"].items() if "outside" in found["networks"]} == {
         "origin",
-        "provider-gateway",
         "provider-gateway-worker",
     }
     assert compose["networks"]["inside"]["internal"] is True
@@ -278,3 +301,34 @@ def test_routes_lead_to_containers(compose: Json, routes: list[tuple[re.Pattern[
     waited = set(compose["services"]["origin"]["depends_on"])
     assert {service for _, service in routes if service} == waited
     assert all(compose["services"][name]["command"][1] == "api" for name in waited)
+
+
+# ── the runbook's tool ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_dead_letters_are_shown_and_sent_again(database_url: str) -> None:
+    """The runbook's commands list a dead letter without its content, and put it back where it came from."""
+    sent = Message("roster-changes", 3, 17, "i", b'{"givenName": "Ada"}', {}, datetime.now(UTC))
+    async with PostgresBus.open(database_url) as bus:
+        await bus.ensure_topics(messages.TOPICS)
+        await burial(bus, "roster-store")(sent, Code.MESSAGE_UNREADABLE)
+        listed = await asyncio.to_thread(_show_letters, "list", database_url)
+        assert re.search(r"roster-store +MESSAGE_UNREADABLE +partition 3 offset 17 ", listed)
+        assert "Ada" not in listed
+        assert await bus.lag("anybody", ["roster-changes"]) == 0
+        await asyncio.to_thread(_show_letters, "replay", database_url)
+        assert await bus.lag("anybody", ["roster-changes"]) == 1
+
+
+def _show_letters(action: str, database_url: str) -> str:
+    """What a container answers to the command of the runbook."""
+    answer = subprocess.run(
+        [sys.executable, "-", action, "roster-changes"],
+        input=(COMPOSE / "dead_letters.py").read_text("utf-8"),
+        env={"HOMEROOM_DATABASE_URL": database_url, "HOMEROOM_ISSUER": "http://127.0.0.1:8000"},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return answer.stdout

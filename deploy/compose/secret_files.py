@@ -3,6 +3,7 @@
 `python secret_files.py FOLDER` is what `deploy/compose/prepare` runs.
 """
 
+# ruff: noqa: INP001 - a script that is run, not part of a package
 from __future__ import annotations
 
 import json

@@ -252,15 +252,16 @@ class Gateway:
     def job(self, *, seconds: float = 60.0, options: dict[str, Any] | None = None, **values: Any) -> SyncJob:
         """A job of this integration."""
         self.runs += 1
+        integration_id = values.get("integration_id", self.integration_id)
         defaults: dict[str, Any] = {
             "run_id": str(uuid4()),
             "run_number": self.runs,
             "attempt": 1,
-            "integration_id": self.integration_id,
+            "integration_id": integration_id,
             "organization_id": str(uuid4()),
             "provider": "oneroster",
             "connection": self.connection,
-            "sealed_secret": seal(PUBLIC_KEY, self.integration_id, self.secret),
+            "sealed_secret": seal(PUBLIC_KEY, integration_id, self.secret),
             "options": Options(**(options or {})),
             "deadline": datetime.now(UTC) + timedelta(seconds=seconds),
         }

@@ -4,8 +4,8 @@ import asyncio
 import gzip
 import ssl
 import time
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 

@@ -59,7 +59,10 @@ def test_the_usual_user() -> None:
 
 @pytest.mark.parametrize(
     ("spelling", "meaning"),
-    [(True, True), ("true", True), ("TRUE", True), ("1", True), (1, True), (False, False), ("False", False), (None, None), ("", None)],
+    [
+        (True, True), ("true", True), ("TRUE", True), ("1", True), (1, True), (False, False), ("False", False),
+        (None, None), ("", None),
+    ],
 )  # fmt: skip
 def test_flags(spelling: object, meaning: bool | None) -> None:
     """Flags come as booleans, strings and numbers."""
@@ -92,9 +95,10 @@ def test_numbers_for_texts() -> None:
     assert read_one("academicSessions", schoolYear=2027).school_year == "2027"
 
 
-@pytest.mark.parametrize(
-    "found", ["2026-08-01T00:00:00.000Z", "2026-08-01T05:00:00+00:00", "2026-08-01 00:00:00", "2026-08-01"]
-)
+DATES = ["2026-08-01T00:00:00.000Z", "2026-08-01T05:00:00+00:00", "2026-08-01 00:00:00", "2026-08-01"]
+
+
+@pytest.mark.parametrize("found", DATES)
 def test_dates(found: str) -> None:
     """A date-time where a date belongs is the date it is written with."""
     assert read_one("academicSessions", startDate=found).start_date.isoformat() == "2026-08-01"

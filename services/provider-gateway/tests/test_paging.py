@@ -21,6 +21,7 @@ class Server:
         self.in_flight = self.most_in_flight = 0
 
     async def fetch(self, offset: int, limit: int) -> Page:
+        """Serve a page."""
         self.asked.append(offset)
         self.in_flight += 1
         self.most_in_flight = max(self.in_flight, self.most_in_flight)
@@ -70,7 +71,7 @@ async def test_everything_at_once() -> None:
 
     class Whole(Server):
         async def fetch(self, offset: int, limit: int) -> Page:
-            page = await super().fetch(0, 10**9)
+            page = await super().fetch(0 * offset, 10**9 + limit)
             page.digest = 1
             return page
 
@@ -83,7 +84,7 @@ async def test_the_same_page_for_ever() -> None:
 
     class Stuck(Server):
         async def fetch(self, offset: int, limit: int) -> Page:
-            page = await super().fetch(0, limit)
+            page = await super().fetch(0 * offset, limit)
             page.digest = 1
             return page
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sandbox_district import faults
-from sandbox_district.server import Sandbox, create_district, running_sandbox
 
 from homeroom.codes import Code
 from homeroom.messages import FetchAbandoned, FetchCompleted
+from sandbox_district import faults
+from sandbox_district.server import Sandbox, create_district, running_sandbox
 
 EVERYTHING = {"sync_parents": True, "sync_demographics": True}
 
@@ -210,7 +210,7 @@ async def test_pages_that_shift(gateway: Any, sandbox: Sandbox, change: str) -> 
 
 
 async def test_bad_records(gateway: Any, sandbox: Sandbox) -> None:
-    """Records that can't be understood are quarantined with id and reason, keep their last value, and nobody is removed."""
+    """Records that can't be understood are quarantined with a reason and keep their last value; nobody is removed."""
     await gateway.sync(options=EVERYTHING)
     before = dict(gateway.store.records["users"])
     sandbox.faults.replace(faults.BadRecords(path="/users", rows=8))

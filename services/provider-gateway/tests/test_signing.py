@@ -11,16 +11,29 @@ from provider_gateway.failures import ProviderError
 from provider_gateway.signing import Answer, OAuth1, OAuth2, SignatureMethod, sign
 
 ADDRESS = "https://example-v2.rosterserver.com/ims/oneroster/v1p1/users"
+# Per query: HMAC-SHA1 and HMAC-SHA256 with oauth_version=1.0, then HMAC-SHA256 without it.
 QUERIES = {
-    "": ("wrw3iKsOVu5JcGNpHzMwIkCOmU8=", "oE35GmAf8/zZi8BxdQeMbJMVkUuOKXlMsf9z4/yQOTc=", "fZyeHJ/xSXN8CaZBfIYeaiVInHzCP07BQEawj50S4JI="),
-    "limit=100&offset=0": ("3UdKZsrFXxvrpi/zWGt/uPW4d5I=", "ZQxj5kA4GOqHXmm9NTGK2CD9p2hWCVWgTR2WqAEHQw4=", "11Fip/gHoumK/mO3Bt/smYKNi0DwNI93IujUJqi5VOw="),
+    "": (
+        "wrw3iKsOVu5JcGNpHzMwIkCOmU8=",
+        "oE35GmAf8/zZi8BxdQeMbJMVkUuOKXlMsf9z4/yQOTc=",
+        "fZyeHJ/xSXN8CaZBfIYeaiVInHzCP07BQEawj50S4JI=",
+    ),
+    "limit=100&offset=0": (
+        "3UdKZsrFXxvrpi/zWGt/uPW4d5I=",
+        "ZQxj5kA4GOqHXmm9NTGK2CD9p2hWCVWgTR2WqAEHQw4=",
+        "11Fip/gHoumK/mO3Bt/smYKNi0DwNI93IujUJqi5VOw=",
+    ),
     "filter=role%3D%27teacher%27%20AND%20status%3D%27active%27&limit=100&offset=200": (
-        "VR9G6DifQdJyv8OPuAw3Vy6pqCU=", "iI//5l6vROulwwu4+xEogyBMzMFeGhuRDtD53FkLvYA=", "fvm+h4S22QxHpOh5tcxsLNh6cXEQOl+0il83Uplo8Cg=",
+        "VR9G6DifQdJyv8OPuAw3Vy6pqCU=",
+        "iI//5l6vROulwwu4+xEogyBMzMFeGhuRDtD53FkLvYA=",
+        "fvm+h4S22QxHpOh5tcxsLNh6cXEQOl+0il83Uplo8Cg=",
     ),
     "filter=familyName~%27O%27%27Neil%27&fields=sourcedId%2CfamilyName": (
-        "iLLGaz9SdQnKN0I1LnUz2H61MAc=", "GBfqXLcP4AtQqQgIi1V3IckkDfeip6LMBVSUGf9fbiQ=", "S/H1PmsxJMCbVfP9+jTBejWnbTq9VQg2mBtNWqY4JzU=",
+        "iLLGaz9SdQnKN0I1LnUz2H61MAc=",
+        "GBfqXLcP4AtQqQgIi1V3IckkDfeip6LMBVSUGf9fbiQ=",
+        "S/H1PmsxJMCbVfP9+jTBejWnbTq9VQg2mBtNWqY4JzU=",
     ),
-}  # fmt: skip
+}
 VECTORS = [
     (query, method, version, signature)
     for query, signatures in QUERIES.items()

@@ -44,8 +44,8 @@ def test_any_cut_of_the_stream(rows: list[tuple[bytes, int]], size: int) -> None
 def test_cut_off(keep: int) -> None:
     """A stream without its end is no picture."""
     reader = CopyReader()
-    with pytest.raises(ValueError, match="cut off|header"):
-        reader.feed(stream([(bytes(16), 1), (bytes(16), 2)])[:keep])
+    reader.feed(stream([(bytes(16), 1), (bytes(16), 2)])[:keep])
+    with pytest.raises(ValueError, match="cut off"):
         reader.finish()
 
 

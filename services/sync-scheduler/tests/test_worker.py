@@ -124,7 +124,7 @@ async def test_lost_connections(
             connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'sync-scheduler'"
+                " WHERE datname = current_database() AND application_name LIKE 'sync-scheduler%'"
             )
             await connection.close(timeout=10)
             assert (await _until_ended(client, run_id))["state"] == "succeeded"

@@ -120,3 +120,7 @@ def token(
 def main() -> None:
     """Entry point of the `homeroom` command."""
     app()
+
+
+if __name__ == "__main__":
+    main()

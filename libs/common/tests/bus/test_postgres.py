@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeroom.bus import Bus, BusError, BusUnavailable, Outgoing, Topic
-from homeroom.bus.postgres import PostgresBus, share_of
+from homeroom.bus.postgres import PostgresBus
+from homeroom.bus.postgres_consumer import share_of
 from homeroom.embedded import EmbeddedPostgres
 from homeroom.testing.bus_contract import BusContract, Ledger, consuming, numbered, open_short
 

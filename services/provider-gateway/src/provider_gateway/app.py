@@ -10,7 +10,7 @@ import sys
 import httpx2
 from fastapi import FastAPI
 
-from homeroom.auth import TokenSource
+from homeroom.auth import TokenSource, Verifier
 from homeroom.bus.opening import open_bus
 from homeroom.clock import SystemClock
 from homeroom.secrets import SealingKeys
@@ -26,14 +26,19 @@ from provider_gateway.worker import Worker, name_worker
 NAME = "provider-gateway"
 
 
-def build(settings: GatewaySettings) -> FastAPI:
+def build(settings: GatewaySettings, verifier: Verifier | None = None) -> FastAPI:
     """The API; it keeps nothing and so opens nothing."""
 
     async def open_parts(_app: FastAPI, _parts: Parts) -> None:
         return None
 
     return create_app(
-        name=NAME, title="Homeroom provider gateway", settings=settings, routers=[router], open_parts=open_parts
+        name=NAME,
+        title="Homeroom provider gateway",
+        settings=settings,
+        routers=[router],
+        open_parts=open_parts,
+        verifier=verifier,
     )
 
 

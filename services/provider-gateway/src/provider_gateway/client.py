@@ -162,10 +162,7 @@ class PoliteClient:
             try:
                 result = await once()
             except ProviderError as trouble:
-                most = _MOST_TRIES.get(trouble.code, 1)
-                if most > 1 and self._reached and trouble.code is Code.PROV_UNREACHABLE:
-                    most = _TRIES_ONCE_REACHED
-                if tries >= most:
+                if tries >= self._most_tries(trouble):
                     raise ProviderError(trouble.code, trouble.detail, status=trouble.status) from None
                 if self.traffic.retries >= self._limits.retries + self.traffic.requests // 10:
                     detail = f"{trouble.detail} Too many requests had to be repeated in this run."
@@ -178,6 +175,14 @@ class PoliteClient:
             else:
                 self._reached = True
                 return result
+
+    def _most_tries(self, trouble: ProviderError) -> int:
+        """How often a request is tried that fails like this."""
+        if trouble.code is Code.PROV_UNREACHABLE and self._reached:
+            return _TRIES_ONCE_REACHED
+        if trouble.code is Code.PROV_BAD_PAYLOAD and trouble.status is not None:
+            return 1  # it says so itself, or sends too much; only a body that came to harm may come better next time
+        return _MOST_TRIES.get(trouble.code, 1)
 
     def _pause(self, trouble: ProviderError, tries: int) -> float:
         """Seconds to wait before the next try: what the provider asked for and a little more, or growing by chance."""
@@ -259,7 +264,8 @@ async def _read_body(response: httpx2.Response, most_bytes: int, path: str) -> b
     async for part in response.aiter_bytes():
         size += len(part)
         if size > most_bytes:
-            raise ProviderError(Code.PROV_BAD_PAYLOAD, f"The answer of {path} is larger than {most_bytes:,} bytes.")
+            detail = f"The answer of {path} is larger than {most_bytes:,} bytes."
+            raise ProviderError(Code.PROV_BAD_PAYLOAD, detail, status=response.status_code)
         parts.append(part)
     return b"".join(parts)
 

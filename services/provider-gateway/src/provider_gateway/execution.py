@@ -15,6 +15,7 @@ from uuid import uuid4
 from homeroom.bus import Bus, BusError, Outgoing
 from homeroom.clock import Clock
 from homeroom.codes import Code
+from homeroom.faultpoints import faultpoint
 from homeroom.messages import Claimed, Fact, Failed, FetchAbandoned, Fetched, Progress, SyncJob, to_facts
 from homeroom.roster import COLLECTIONS
 from homeroom.secrets import SealingKeys, SecretUnreadable
@@ -148,6 +149,7 @@ class Execution:
         secret = workshop.keys.open(job.integration_id, job.sealed_secret)
         basis, known = await workshop.store.known(job.integration_id, COLLECTIONS)
         await self._publisher.start(basis)
+        faultpoint("gateway.fetch-started")
         async with (
             PoliteClient.open(
                 workshop.gates,
@@ -175,7 +177,9 @@ class Execution:
                 confirm_at_most=settings.confirm_at_most,
             )
         reports = self._tally.reports()
+        faultpoint("gateway.all-sent")
         await self._publisher.complete(reports, self._tally.issues)
+        faultpoint("gateway.completed-sent")
         await self._tell(
             Fetched(
                 run_id=job.run_id,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from homeroom.bus import Bus, Outgoing
+from homeroom.faultpoints import faultpoint
 from homeroom.messages import (
     MAX_CHUNK_RECORDS,
     MAX_REPORTED_ISSUES,
@@ -147,6 +148,7 @@ class Publisher:
         while len(self._outstanding) >= self._in_flight:
             await self._outstanding.popleft()
         self._outstanding.append(await self._bus.send(self._with_trace(chunk)))
+        faultpoint("gateway.chunk-sent")
 
     async def _publish(self, change: RosterChange) -> None:
         await self._bus.publish(self._with_trace(change))

@@ -14,6 +14,7 @@ from secrets import token_hex
 
 from homeroom.bus import Bus, Consumer, Message, Retry
 from homeroom.codes import Code
+from homeroom.faultpoints import faultpoint
 from homeroom.messages import CANCELLATIONS, TOPICS, SyncJob, jobs_topic, read_cancellation, read_job
 from homeroom.telemetry import get_logger, span_from
 from provider_gateway.execution import Execution, Workshop
@@ -100,8 +101,10 @@ class Worker:
         overtaken = self._running.get(job.run_id)
         if overtaken is not None:
             overtaken.stop(Code.RUN_OVERTAKEN, "A newer attempt of the same run was taken up.")
+        faultpoint("gateway.job-taken")
         execution = Execution(self._workshop, job)
         await execution.claim()
+        faultpoint("gateway.claimed")
         log.info("job taken", run=job.run_id, attempt=job.attempt, provider=job.provider)
         self._running[job.run_id] = execution
         task = execution.start()

@@ -12,6 +12,7 @@ from pydantic import StrictBool
 from homeroom.auth import Caller, require
 from homeroom.codes import Code
 from homeroom.db import Database
+from homeroom.faultpoints import faultpoint
 from homeroom.problems import Problem
 from homeroom.service import RequestModel
 from sync_scheduler import asked_runs, integrations, tenants, views
@@ -171,6 +172,7 @@ async def start_run(
         created_by=caller.subject,
         deadline=timedelta(hours=request.app.state.settings.run_deadline_hours),
     )
+    faultpoint("scheduler.run-created")
     response.headers["Location"] = f"/v1/runs/{run_id}"
     return views.RunAccepted(run_id=run_id)
 

@@ -56,7 +56,7 @@ async def work(settings: SchedulerSettings, parts: Parts, stop: asyncio.Event) -
     database = await _open_database(parts, settings)
     bus = await parts.open("bus", open_bus(settings), ping=lambda bus: bus.ping())
     await bus.ensure_topics(TOPICS)
-    doorbell = Doorbell(database)
+    doorbell = Doorbell(settings.database_url.get_secret_value())
     ticking = Ticking(database, bus, settings.limits, tick_seconds=settings.tick_seconds)
     facts = bus.consumer([SYNC_FACTS.name], Facts(database, settings.limits).handle, group=GROUP)
     parts.start("facts", facts.run)

@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from homeroom.db import Database
+import asyncpg
+
+from homeroom.db import CONNECT_SECONDS
 from homeroom.telemetry import get_logger
 from sync_scheduler.ledger import AWAY
 
@@ -25,8 +27,8 @@ CHECK_SECONDS = 15.0
 class Doorbell:
     """Rings when a transaction that said `wake` is committed."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._rung = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -44,16 +46,20 @@ class Doorbell:
         self._rung.clear()
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        async with self._database.connection() as connection:
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=CHECK_SECONDS,
+            server_settings={"application_name": "sync-scheduler doorbell"},
+        )
+        try:
             await connection.add_listener(CHANNEL, self._ring)
             self._rung.set()  # for whatever came before we listened
-            try:
-                while not stop.is_set():
-                    await connection.execute("SELECT 1")
-                    await first_of(CHECK_SECONDS, stop.wait())
-            finally:
-                if not connection.is_closed():
-                    await connection.remove_listener(CHANNEL, self._ring)
+            while not stop.is_set():
+                await connection.execute("SELECT 1")
+                await first_of(CHECK_SECONDS, stop.wait())
+        finally:
+            connection.terminate()
 
     def _ring(self, *_: object) -> None:
         self._rung.set()

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from homeroom.bus import Message, Retry
 from homeroom.db import Connection, Database
+from homeroom.faultpoints import faultpoint
 from homeroom.messages import Fact, read_fact
 from homeroom.telemetry import get_logger, span
 from sync_scheduler import ledger
@@ -37,6 +38,7 @@ class Facts:
                 changes = await self._database.transact(lambda connection: self._move(connection, heard))
             except AWAY as error:
                 raise Retry from error
+        faultpoint("scheduler.facts-applied")
         for change in changes:
             ledger.tell(change)
 

@@ -21,9 +21,8 @@ log = get_logger(__name__)
 
 SQL = load_statements("sync_scheduler")
 
-AWAY = (*TRANSIENT, DatabaseBusy, asyncpg.InternalClientError)
-"""The database is away for the moment. asyncpg says InternalClientError where the server ended a connection it had in
-hand (MagicStack/asyncpg issues 784 and 1069)."""
+AWAY = (*TRANSIENT, DatabaseBusy)
+"""The database is away for the moment."""
 
 
 class Change(NamedTuple):

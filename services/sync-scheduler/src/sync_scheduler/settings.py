@@ -16,7 +16,7 @@ class SchedulerSettings(Settings):
 
     run_deadline_hours: float = Field(6, gt=0, le=72, description="hours after which a run that has not ended fails")
     run_attempts: int = Field(5, ge=1, le=20, description="how often a run is tried at most")
-    heartbeat_seconds: float = Field(60, ge=1, description="silence after which a fetching worker is taken for lost")
+    silence_seconds: float = Field(60, ge=1, description="silence after which a fetching worker is taken for lost")
     retry_seconds: float = Field(5, ge=0, description="pause before the second attempt; each further one is 4 times it")
     tick_seconds: float = Field(0.5, gt=0, le=60, description="longest pause between two rounds of the worker")
 
@@ -25,7 +25,7 @@ class SchedulerSettings(Settings):
         """How patient supervision is."""
         return Limits(
             attempts=self.run_attempts,
-            silence=timedelta(seconds=self.heartbeat_seconds),
+            silence=timedelta(seconds=self.silence_seconds),
             first_pause=timedelta(seconds=self.retry_seconds),
         )
 

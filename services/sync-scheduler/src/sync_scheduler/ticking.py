@@ -18,6 +18,7 @@ import asyncpg
 from homeroom.bus import Bus, BusError, Outgoing
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
+from homeroom.faultpoints import faultpoint
 from homeroom.messages import (
     SYNC_FACTS,
     CancelRun,
@@ -129,6 +130,8 @@ class Ticking:
     async def _send_jobs(self, connection: Connection) -> int:
         rows = await connection.fetch(SQL["unpublished_runs"], BATCH)
         await self._publish([_with_headers(to_jobs(_make_job(row), row["region"]), row["headers"]) for row in rows])
+        if rows:
+            faultpoint("scheduler.job-published")
         for row in rows:
             await connection.execute(SQL["mark_published"], row["id"], row["attempt"], row["edition"])
             sentence = f"The attempt was handed to the workers of region {row['region']}."

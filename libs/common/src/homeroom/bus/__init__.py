@@ -95,7 +95,7 @@ is tried again the others go on. A handler may take minutes, but whoever waits f
 `Reject` sends one message to the dead letters and the others are handed over again; `Retry`, a lost
 connection or a timeout (also several in an `ExceptionGroup`) hands the same batch over again with growing pauses;
 any other exception is tried again one message at a time and after five failures that message goes to the dead letters
-(`MESSAGE_UNHANDLED`). A brake stops the consumer (`BrakeEngaged` ends `run`) when so many messages fail that the fault
+(`MESSAGE_FAILED`). A brake stops the consumer (`BrakeEngaged` ends `run`) when so many messages fail that the fault
 must be ours.
 """
 

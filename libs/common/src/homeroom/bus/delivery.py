@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import asyncpg
+
 from homeroom.bus import BrakeEngaged, BusError, BusUnavailable, Handler, Message, Reject, Retry
+from homeroom.codes import Code
 from homeroom.db import TRANSIENT, DatabaseBusy
 
 log = logging.getLogger(__name__)
@@ -27,10 +30,13 @@ Place = tuple[str, int]
 Bury = Callable[[Message, str], Awaitable[None]]
 """Puts a message among the dead letters, with the reason; returns when it is durable there."""
 
-PASSING = (Retry, BusUnavailable, DatabaseBusy, *TRANSIENT)
-"""What may pass by itself, so that the same messages are handed over again without limit."""
+PASSING = (Retry, BusUnavailable, DatabaseBusy, asyncpg.InternalClientError, *TRANSIENT)
+"""What may pass by itself, so that the same messages are handed over again without limit.
 
-UNHANDLED = "MESSAGE_UNHANDLED"
+asyncpg says InternalClientError when it uses a connection in the moment the server ends it.
+"""
+
+UNHANDLED = Code.MESSAGE_FAILED.value
 """The reason given for a message whose handler failed again and again."""
 
 

@@ -466,7 +466,7 @@ class BusContract:
         [letter] = await read(bus, topic)
         assert tries == {"together": 1, "7": 5}
         assert list(map(int, ledger.values)) == [number for number in range(20) if number != 7]
-        assert (letter.reason, letter.message.value) == ("MESSAGE_UNHANDLED", b"7")
+        assert (letter.reason, letter.message.value) == ("MESSAGE_FAILED", b"7")
 
     async def test_retry_keeps_order(self, bus: Bus, topic: str, group: str) -> None:
         """While one partition is asked to wait it comes again in order without limit, and the others go on."""
