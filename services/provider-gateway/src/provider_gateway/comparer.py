@@ -1,8 +1,8 @@
 """What a provider serves, compared with what the store holds: new, changed, unchanged, and never seen.
 
-Of a known record 25 bytes are held, of one that is not known 16: two numpy columns of its 128-bit key, its fingerprint,
-and whether it was seen. A page is looked up at once, its keys sorted first, so that the search walks the columns in one
-direction. Everything here is pure and waits for nothing.
+Of a known record 29 bytes are held, of one that is not known 16. Providers mostly serve in the order the store got the
+records in, so a page is first laid beside the next stretch of that order; only what does not fit is searched for.
+Everything here is pure and waits for nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 KEY_BYTES: Final = 16
 NEW, CHANGED, UNCHANGED, REPEATED = range(4)
 """What a record is, compared; REPEATED means that its sourcedId came before in this fetch."""
+
+_MERGE_RATIO: Final = 8
 
 UInts = NDArray[np.uint64]
 
@@ -31,20 +33,22 @@ def join_keys(upper: UInts, lower: UInts) -> bytes:
     return np.column_stack((upper, lower)).astype(">u8").tobytes()
 
 
-def _locate(upper: UInts, lower: UInts, wanted_upper: UInts, wanted_lower: UInts) -> NDArray[np.int64]:
-    """Where each wanted key stands in columns sorted by their upper half; -1 if nowhere."""
+def _search(upper: UInts, lower: UInts, wanted_upper: UInts, wanted_lower: UInts) -> NDArray[np.int64]:
+    """Where each wanted key stands in columns sorted by their upper half; -1 if nowhere.
+
+    Wanted keys that are sorted, too, are found faster: they walk the columns in one direction, which caches like.
+    """
     found = np.full(len(wanted_upper), -1, np.int64)
     if not len(upper):
         return found
-    order = np.argsort(wanted_upper)
-    at = np.searchsorted(upper, wanted_upper[order])
+    at = np.searchsorted(upper, wanted_upper)
     inside = at < len(upper)
     at[~inside] = 0
-    same_upper = inside & (upper[at] == wanted_upper[order])
-    same = same_upper & (lower[at] == wanted_lower[order])
-    found[order[same]] = at[same]
-    for number in np.nonzero(same_upper & ~same)[0]:  # two keys with one upper half: once in a great many districts
-        place, index = int(at[number]) + 1, order[number]
+    same_upper = inside & (upper[at] == wanted_upper)
+    same = same_upper & (lower[at] == wanted_lower)
+    found[same] = at[same]
+    for index in np.nonzero(same_upper & ~same)[0]:  # two keys with one upper half: once in a great many districts
+        place = int(at[index]) + 1
         while place < len(upper) and upper[place] == wanted_upper[index]:
             if lower[place] == wanted_lower[index]:
                 found[index] = place
@@ -54,13 +58,17 @@ def _locate(upper: UInts, lower: UInts, wanted_upper: UInts, wanted_lower: UInts
 
 
 class Known:
-    """What the store holds of one collection; the columns are taken over, and sorted by key if they are not."""
+    """What the store holds of one collection; the columns are taken over and sorted by key.
+
+    `sequence` is the order they came in: places in the sorted columns.
+    """
 
     def __init__(self, upper: UInts, lower: UInts, fingerprints: NDArray[np.int64]) -> None:
-        if len(upper) > 1 and not bool(np.all(upper[:-1] <= upper[1:])):
-            order = np.argsort(upper)
-            for column in (upper, lower, fingerprints):
-                column[:] = column[order]  # one at a time and in place, so that there are never two copies of all
+        order = np.argsort(upper)
+        for column in (upper, lower, fingerprints):
+            column[:] = column[order]  # one at a time and in place, so that there are never two copies of all
+        self.sequence = np.empty(len(upper), np.int32)
+        self.sequence[order] = np.arange(len(upper), dtype=np.int32)
         self.upper = upper
         self.lower = lower
         self.fingerprints = fingerprints
@@ -74,6 +82,52 @@ class Known:
         return len(self.upper)
 
 
+class _Follower:
+    """Finds keys among the known ones, expecting them in the order the store got them in."""
+
+    _FIRST_WINDOW = 4
+    _SLACK = 64
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._next = 0
+        self._window = self._FIRST_WINDOW
+
+    def locate(self, upper: UInts, lower: UInts) -> NDArray[np.int64]:
+        """Where each key stands in the sorted columns; -1 if nowhere."""
+        known = self._known
+        places = np.empty(len(upper), np.int64)
+        done = 0
+        while done < len(upper):
+            ahead = known.sequence[self._next : self._next + len(upper) - done]
+            part = slice(done, done + len(ahead))
+            fits = (known.upper[ahead] == upper[part]) & (known.lower[ahead] == lower[part])
+            count = len(fits) if fits.all() else int(np.argmin(fits))
+            places[done : done + count] = ahead[:count]
+            done += count
+            self._next += count
+            if done < len(upper):
+                # Where nothing fits, ever more is searched for at once, so that another order costs a search a page.
+                self._window = self._FIRST_WINDOW if count > self._window else self._window * 2
+                part = slice(done, done + self._window)
+                order = np.argsort(upper[part])
+                found = np.empty(len(order), np.int64)
+                found[order] = _search(known.upper, known.lower, upper[part][order], lower[part][order])
+                places[part] = found
+                self._resume(found)
+                done += len(found)
+        return places
+
+    def _resume(self, found: NDArray[np.int64]) -> None:
+        """Go on behind the last record found, if it is near."""
+        if not len(found) or found[-1] < 0:
+            return
+        near = self._known.sequence[self._next : self._next + len(found) + self._SLACK]
+        at = np.nonzero(near == found[-1])[0]
+        if len(at):
+            self._next += int(at[0]) + 1
+
+
 class _KeySet:
     """Keys that were met, exact, as a few sorted runs that are merged as they grow."""
 
@@ -84,19 +138,18 @@ class _KeySet:
         return sum(len(upper) for upper, _ in self._runs)
 
     def holds(self, upper: UInts, lower: UInts) -> NDArray[np.bool_]:
-        """Which of these keys are in the set."""
+        """Which of these keys, sorted by their upper half, are in the set."""
         held = np.zeros(len(upper), np.bool_)
         for run_upper, run_lower in self._runs:
-            held |= _locate(run_upper, run_lower, upper, lower) >= 0
+            held |= _search(run_upper, run_lower, upper, lower) >= 0
         return held
 
     def add(self, upper: UInts, lower: UInts) -> None:
-        """Add keys that are not in the set."""
+        """Add keys that are not in the set, sorted by their upper half."""
         if not len(upper):
             return
-        order = np.argsort(upper)
-        run = upper[order], lower[order]
-        while self._runs and len(self._runs[-1][0]) <= 2 * len(run[0]):
+        run = upper, lower
+        while self._runs and len(self._runs[-1][0]) <= _MERGE_RATIO * len(run[0]):
             run = _merge(self._runs.pop(), run)
         self._runs.append(run)
 
@@ -114,6 +167,7 @@ class Comparer:
     def __init__(self, known: Known) -> None:
         self._known = known
         self._seen = np.zeros(len(known), np.bool_)
+        self._follower = _Follower(known)
         self._others = _KeySet()
         self._seen_known = 0
 
@@ -152,21 +206,29 @@ class Comparer:
     def _meet(self, keys: bytes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Where each key stands among the known ones, and which came before, in this page or an earlier one."""
         upper, lower = split_keys(keys)
-        places = _locate(self._known.upper, self._known.lower, upper, lower)
-        repeated = np.zeros(len(places), np.bool_)
+        places = self._follower.locate(upper, lower)
         met = places >= 0
+        repeated = np.zeros(len(places), np.bool_)
         repeated[met] = self._seen[places[met]]
         other = np.nonzero(~met)[0]
-        repeated[other] = self._others.holds(upper[other], lower[other])
-        seen_here: set[bytes] = set()
-        if len({keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)}) < len(places):
+        if len(other):
+            other = other[np.argsort(upper[other])]
+            repeated[other] = self._others.holds(upper[other], lower[other])
+        if _may_repeat(upper):
+            seen_here: set[bytes] = set()
             for number in range(len(places)):
                 key = keys[number * KEY_BYTES : (number + 1) * KEY_BYTES]
                 repeated[number] |= key in seen_here
                 seen_here.add(key)
-        first = ~repeated
-        self._seen[places[met & first]] = True
-        self._seen_known += int(np.count_nonzero(met & first))
-        other = np.nonzero(~met & first)[0]
+        seen = places[met & ~repeated]
+        self._seen[seen] = True
+        self._seen_known += len(seen)
+        other = other[~repeated[other]]
         self._others.add(upper[other], lower[other])
         return places, repeated
+
+
+def _may_repeat(upper: UInts) -> bool:
+    """Whether two of a page's keys may be the same."""
+    ordered = np.sort(upper)
+    return bool((ordered[1:] == ordered[:-1]).any())
