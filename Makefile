@@ -42,6 +42,8 @@ bench: $(READY) ## measure a 50,000-student district through everything (ARGS="-
 lock: ## resolve the dependencies again (needs uv)
 	uv lock --quiet
 	uv export --quiet --all-groups --no-emit-workspace --no-header --format requirements-txt --output-file requirements.lock
+	uv export --quiet --no-dev --no-emit-workspace --no-header --format requirements-txt --package homeroom-sync-scheduler --package homeroom-provider-gateway --package homeroom-roster-store --package homeroom-sso --output-file deploy/requirements.lock
+	uv export --quiet --only-group build --no-header --format requirements-txt --output-file deploy/build.lock
 	rm -f uv.lock
 
 clean: ## remove what was built here; data in .homeroom stays

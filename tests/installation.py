@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ QUICK = {
     "HOMEROOM_SILENCE_SECONDS": "3",
     "HOMEROOM_HEARTBEAT_SECONDS": "0.5",
     "HOMEROOM_RETRY_SECONDS": "0.2",
-    "HOMEROOM_SESSION_SECONDS": "6",
+    "HOMEROOM_BUS_SESSION_SECONDS": "6",
 }
 """Patience in seconds rather than minutes, so that recovery can be watched."""
 
@@ -245,7 +245,7 @@ async def synced_district(
             await asyncio.wait_for(consuming, 30)
 
 
-def connection_of(sandbox: Sandbox, auth: str = "oauth1", **other: str) -> Mapping[str, str]:
+def connection_of(sandbox: Sandbox, auth: str = "oauth1", **other: str) -> dict[str, Any]:
     """What an admin would enter for the sandbox."""
     return {
         "endpoint_url": sandbox.base_url,

@@ -155,7 +155,7 @@ async def test_relay_sends_every_event_and_remembers(gateway: Gateway, database:
             await asyncio.sleep(0.02)
         stop.set()
     again = RecordingBus()
-    await Relay(database, again).relay_page()  # type: ignore[arg-type]
+    await Relay(database, again).relay_page()  # type: ignore[arg-type]  # as above
 
     assert [dict(sent.headers)["ce_type"] for sent in bus.published[-2:]] == [
         "homeroom.enrollment.added.v1",

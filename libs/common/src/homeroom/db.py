@@ -148,8 +148,8 @@ class Database:
             try:
                 async with self.transaction() as connection:
                     return await work(connection)
-            except (*TRANSIENT, DatabaseBusy):
-                if attempt == tries:
+            except (*TRANSIENT, DatabaseBusy) as error:
+                if attempt == tries or isinstance(error, ValueError):  # asyncpg counts unfit values as interface errors
                     raise
                 await asyncio.sleep(min(5.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.5))
         raise AssertionError  # the loop returns or raises

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     )
     kafka_username: str = Field(default="", description="the name to sign in to Kafka with (SCRAM-SHA-512)")
     kafka_password: SecretStr = Field(default=SecretStr(""), description="the password for it")
+    bus_session_seconds: float = Field(
+        default=30, ge=2, description="silence after which a dead consumer's share of a topic goes to others"
+    )
     issuer: str = Field(description="the origin everything is reached under, as http://127.0.0.1:8000")
     jwks_url: str = Field(
         default="", description="where the keys of access tokens are; /oauth2/jwks of the issuer by default"

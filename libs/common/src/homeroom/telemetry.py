@@ -63,7 +63,6 @@ APPLY_SECONDS = Histogram(
 )
 HOLDS = Counter("homeroom_holds", "Plans held for a person by the guard")
 RELAY_EVENTS = Counter("homeroom_relay_events", "Roster events put on the bus", ("type",))
-RELAY_BEHIND = Gauge("homeroom_relay_behind_applies", "Applies whose events are not all on the bus yet")
 FETCH_PAGES = Counter("homeroom_fetch_pages", "Pages fetched from providers", ("provider",))
 FETCH_BYTES = Counter("homeroom_fetch_bytes", "Bytes fetched from providers, as they came over the wire", ("provider",))
 FETCH_RETRIES = Counter("homeroom_fetch_retries", "Requests to providers that had to be repeated", ("provider",))

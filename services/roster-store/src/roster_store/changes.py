@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
@@ -14,6 +15,7 @@ from homeroom.codes import Code
 from homeroom.db import Database
 from homeroom.faultpoints import faultpoint
 from homeroom.messages import Chunk, FetchAbandoned, FetchCompleted, FetchStarted, RosterChange, read_change, to_facts
+from homeroom.telemetry import inject_headers, span_from
 from roster_store.completion import complete_fetch
 from roster_store.staging import StagedRows, abandon_fetch, read_chunk, stage_chunks, start_fetch
 
@@ -34,12 +36,13 @@ class ChangeConsumer:
         changes = [_read(message) for message in messages]
         for fetch_id, group in groupby(changes, key=lambda change: change[0]):
             if fetch_id is not None:
-                chunks = [part for _, part in group if isinstance(part, StagedRows)]
+                chunks = [part for _, _, part in group if isinstance(part, StagedRows)]
                 await self._database.transact(partial(stage_chunks, fetch_id=fetch_id, chunks=chunks))
                 faultpoint("store.chunks-staged")
                 continue
-            for _, change in group:
-                await self._handle(change)
+            for _, message, change in group:
+                with span_from(message, f"handle {type(change).__name__}"):
+                    await self._handle(change)
 
     async def _handle(self, change: RosterChange | StagedRows) -> None:
         if isinstance(change, FetchStarted):
@@ -49,16 +52,16 @@ class ChangeConsumer:
             await self._database.transact(partial(abandon_fetch, abandoned=change))
         elif isinstance(change, FetchCompleted) and (fact := await complete_fetch(self._database, change)):
             faultpoint("store.applied")
-            await self._bus.publish(to_facts(fact))
+            await self._bus.publish(replace(to_facts(fact), headers=inject_headers()))
             faultpoint("store.fact-published")
 
 
-def _read(message: Message) -> tuple[str | None, RosterChange | StagedRows]:
-    """The message; with the fetch's id and its rows if it is a chunk."""
+def _read(message: Message) -> tuple[str | None, Message, RosterChange | StagedRows]:
+    """The change a message holds; with the fetch's id, and as rows, if it is a chunk."""
     change = read_change(message)
     if not isinstance(change, Chunk):
-        return None, change
+        return None, message, change
     try:
-        return change.fetch_id, read_chunk(change)
+        return change.fetch_id, message, read_chunk(change)
     except (msgspec.DecodeError, struct.error, ValueError, KeyError) as error:
         raise Reject(message, Code.MESSAGE_UNREADABLE) from error

@@ -17,7 +17,7 @@ from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.faultpoints import faultpoint
 from homeroom.messages import Applied, CollectionReport, Fact, Failed, FetchCompleted, Held
-from homeroom.telemetry import get_logger
+from homeroom.telemetry import APPLY_SECONDS, HOLDS, get_logger
 from roster_store.application import ApplyNumber, apply_plan, take_number
 from roster_store.guard import judge
 from roster_store.plan import Plan, make_plan
@@ -31,7 +31,10 @@ _OUTCOMES: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(Fact)
 
 async def complete_fetch(database: Database, completed: FetchCompleted, clock: Clock | None = None) -> Fact | None:
     """End a fetch and return the fact to publish; None for a fetch that was overtaken or never heard of."""
-    fact = await database.transact(partial(_complete, completed=completed, clock=clock or SystemClock()))
+    with APPLY_SECONDS.time():
+        fact = await database.transact(partial(_complete, completed=completed, clock=clock or SystemClock()))
+    if isinstance(fact, Held):
+        HOLDS.inc()
     if fact is not None:
         log.info("fetch.completed", run_id=completed.run_id, attempt=completed.attempt, outcome=type(fact).__name__)
     return fact

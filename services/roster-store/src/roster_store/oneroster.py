@@ -113,7 +113,7 @@ async def list_records(
             offset,
             timeout=READ_SECONDS,
         )
-    base = f"{str(request.base_url).rstrip('/')}{BASE}"
+    base = f"{request.app.state.settings.issuer}{BASE}"
     body = {table.collection: [_shape(table, row, base) for row in rows]}
     headers = {"X-Total-Count": str(total), "Link": _links(f"{base}/{face}", limit, offset, total)}
     return Response(_encode(body), media_type="application/json", headers=headers)
@@ -149,5 +149,5 @@ async def get_record(
     )
     if row is None:
         return _failure(404, "unknownobject", "There is no such record.")
-    base = f"{str(request.base_url).rstrip('/')}{BASE}"
+    base = f"{request.app.state.settings.issuer}{BASE}"
     return Response(_encode({ENTITY_NAMES[table.collection]: _shape(table, row, base)}), media_type="application/json")

@@ -12,7 +12,7 @@ from homeroom.bus import Bus
 from homeroom.db import TRANSIENT, Connection, Database
 from homeroom.events import to_message
 from homeroom.faultpoints import faultpoint
-from homeroom.telemetry import get_logger
+from homeroom.telemetry import RELAY_EVENTS, get_logger
 from roster_store.feed import Cursor, read_page
 from roster_store.tables import SQL
 
@@ -66,6 +66,8 @@ class Relay:
         if page.events:
             await self._bus.publish(*(to_message(found.event, found.integration_id) for found in page.events))
             faultpoint("relay.events-sent")
+            for found in page.events:
+                RELAY_EVENTS.labels(found.event.type).inc()
         if page.cursor != start:
             await self._database.fetch(SQL["move_relay"], NAME, page.cursor.apply_no, page.cursor.change_no)
         return page.more

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import asyncpg
-
 from homeroom.bus import BrakeEngaged, BusError, BusUnavailable, Handler, Message, Reject, Retry
 from homeroom.codes import Code
 from homeroom.db import TRANSIENT, DatabaseBusy
+from homeroom.telemetry import BUS_MESSAGES
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +29,8 @@ Place = tuple[str, int]
 Bury = Callable[[Message, str], Awaitable[None]]
 """Puts a message among the dead letters, with the reason; returns when it is durable there."""
 
-PASSING = (Retry, BusUnavailable, DatabaseBusy, asyncpg.InternalClientError, *TRANSIENT)
-"""What may pass by itself, so that the same messages are handed over again without limit.
-
-asyncpg says InternalClientError when it uses a connection in the moment the server ends it.
-"""
+PASSING = (Retry, BusUnavailable, DatabaseBusy, *TRANSIENT)
+"""What may pass by itself, so that the same messages are handed over again without limit."""
 
 UNHANDLED = Code.MESSAGE_FAILED.value
 """The reason given for a message whose handler failed again and again."""
@@ -229,6 +225,7 @@ class Delivery:
         self, portion: Sequence[Message], attempt: int
     ) -> tuple[Message, None] | tuple[None, Exception | None]:
         """Call the handler once; returns the message that died of it, or what the handler failed with."""
+        topic = portion[0].topic
         try:
             await self._handler(tuple(portion))
         except Reject as rejection:
@@ -236,16 +233,19 @@ class Delivery:
                 return None, rejection
             dead, reason = rejection.message, rejection.reason
         except Exception as error:  # noqa: BLE001 - every failure of a handler is answered by a rule, none escapes
+            BUS_MESSAGES.labels(topic, "failed").inc(len(portion))
             if _passes(error) or len(portion) > 1 or attempt < self._patience.tries:
                 return None, error
             log.warning("a message was given up: %s", _whereabouts(error))
             dead, reason = portion[0], UNHANDLED
         else:
+            BUS_MESSAGES.labels(topic, "handled").inc(len(portion))
             return None, None
         try:
             await self._bury(dead, reason)
         except PASSING as error:
             return None, error
+        BUS_MESSAGES.labels(topic, "dead").inc()
         log.error("message %s[%d]@%d went to the dead letters: %s", dead.topic, dead.partition, dead.offset, reason)
         return dead, None
 

@@ -18,7 +18,13 @@ async def open_bus(settings: Settings) -> AsyncIterator[Bus]:
         from homeroom.bus.kafka import KafkaBus
         from homeroom.bus.kafka import Settings as KafkaSettings
 
-        chosen = KafkaSettings(replication_factor=settings.kafka_replication, security=_secure(settings))
+        session = settings.bus_session_seconds
+        chosen = KafkaSettings(
+            session=session,
+            heartbeat=min(3.0, session / 6),
+            replication_factor=settings.kafka_replication,
+            security=_secure(settings),
+        )
         async with KafkaBus.open(settings.kafka, chosen) as bus:
             yield bus
     else:
