@@ -118,6 +118,7 @@ class Barrier:
         self._open.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Let a request through once it may pass."""
         self.waiting += 1
         try:
             await self._open.wait()

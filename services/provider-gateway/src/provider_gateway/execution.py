@@ -69,6 +69,8 @@ class Execution:
         self._tally = Tally()
         self._publisher = Publisher(workshop.bus, job, self.fetch_id, in_flight=workshop.settings.chunks_in_flight)
         self._stopped: _Ending | None = None
+        self._closing = False
+        """Whether the last words are being said, which nothing interrupts any more."""
         self._task: asyncio.Task[None] | None = None
 
     async def claim(self) -> None:
@@ -91,7 +93,7 @@ class Execution:
 
     def stop(self, code: Code, detail: str, *, again: bool = False) -> None:
         """Give the job up; the first reason given is the one that is told."""
-        if self._stopped is None and self._task is not None and not self._task.done():
+        if self._stopped is None and self._task is not None and not self._closing:
             self._stopped = _Ending(code, detail, again)
             self._task.cancel()
 
@@ -116,6 +118,8 @@ class Execution:
         try:
             async with deadline:
                 await self._work()
+            self._closing = True
+            await self._conclude()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._stopped is None or task is None:
@@ -126,6 +130,8 @@ class Execution:
             if deadline.expired():
                 return _Ending(Code.RUN_DEADLINE, "The run did not finish before its deadline.", again=False)
             return self._explain(error)
+        finally:
+            self._closing = True
         return None
 
     def _explain(self, error: Exception) -> _Ending:
@@ -142,6 +148,7 @@ class Execution:
         return _Ending(Code.RUN_INTERNAL, "Something unforeseen happened in the gateway.", again=True)
 
     async def _work(self) -> None:
+        """Fetch, compare and publish, until every chunk is durable."""
         workshop, job, settings = self._workshop, self.job, self._workshop.settings
         provider = PROVIDERS.get(job.provider)
         if provider is None:
@@ -176,8 +183,12 @@ class Execution:
                 self._tally,
                 confirm_at_most=settings.confirm_at_most,
             )
-        reports = self._tally.reports()
+        await self._publisher.settle()
         faultpoint("gateway.all-sent")
+
+    async def _conclude(self) -> None:
+        """Tell the store that the picture is whole, then the scheduler."""
+        job, reports = self.job, self._tally.reports()
         await self._publisher.complete(reports, self._tally.issues)
         faultpoint("gateway.completed-sent")
         await self._tell(
@@ -185,7 +196,7 @@ class Execution:
                 run_id=job.run_id,
                 attempt=job.attempt,
                 integration_id=job.integration_id,
-                at=workshop.clock.now(),
+                at=self._workshop.clock.now(),
                 fetch_id=self.fetch_id,
                 collections=reports,
                 issues=reportable(self._tally.issues),

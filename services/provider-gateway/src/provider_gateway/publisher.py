@@ -102,12 +102,15 @@ class Publisher:
         if collection in self._piles:
             await self._send_pile(collection)
 
-    async def complete(self, reports: dict[str, CollectionReport], issues: Sequence[RecordIssue]) -> None:
-        """Wait until every chunk is durable, then say that the picture is whole; durable on return."""
+    async def settle(self) -> None:
+        """Send what is left, and wait until every chunk is durable."""
         for collection in tuple(self._piles):
             await self._send_pile(collection)
         while self._outstanding:
             await self._outstanding.popleft()
+
+    async def complete(self, reports: dict[str, CollectionReport], issues: Sequence[RecordIssue]) -> None:
+        """Say that the picture is whole, once it is settled; durable on return."""
         job = self._job
         await self._publish(
             FetchCompleted(

@@ -23,7 +23,7 @@ class GatewaySettings(Settings):
         REGIONS, description="the regions whose jobs this worker takes, comma separated"
     )
     concurrent_jobs: int = Field(4, ge=1, le=100, description="jobs one worker works on at once")
-    page_size: int = Field(2_000, ge=1, le=10_000, description="records asked for in one page")
+    page_size: int = Field(1_000, ge=1, le=10_000, description="records asked for in one page")
     pages_in_flight: int = Field(3, ge=1, le=32, description="pages of one collection asked for at once")
     host_in_flight: int = Field(4, ge=1, le=64, description="requests to one provider's host at once, over all runs")
     page_seconds: float = Field(60.0, gt=0, description="the deadline of one request to a provider")

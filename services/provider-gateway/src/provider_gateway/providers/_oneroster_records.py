@@ -37,7 +37,7 @@ from provider_gateway.providers._oneroster_shapes import (
     Row,
     UserRow,
 )
-from provider_gateway.providers._oneroster_words import FLAGS, read_date, read_list, read_set
+from provider_gateway.providers._oneroster_words import ENROLLMENT_ROLES, FLAGS, read_date, read_list, read_set
 from provider_gateway.providers.contract import Page
 
 
@@ -274,10 +274,10 @@ def _read_enrollment(row: EnrollmentRow) -> Enrollment:
         user_sourced_id=user.sourced_id,
         class_sourced_id=class_.sourced_id,
         school_sourced_id=(school.sourced_id or None) if school is not None else None,
-        role=words.ENROLLMENT_ROLES[row.role],
+        role=ENROLLMENT_ROLES[row.role],
         primary=primary,
-        begin_date=read_date(row.begin_date),
-        end_date=read_date(row.end_date),
+        begin_date=read_date(row.begin_date) if row.begin_date else None,
+        end_date=read_date(row.end_date) if row.end_date else None,
     )
 
 
