@@ -16,7 +16,7 @@ from homeroom.codes import Code
 from homeroom.messages import CollectionReport, Options, RecordIssue, RemovalReason
 from homeroom.telemetry import RECORDS, get_logger, span
 from provider_gateway import scope
-from provider_gateway.canonical import FINGERPRINT_BYTES, find_problem, keys_of, prepare
+from provider_gateway.canonical import FINGERPRINT_BYTES, find_problem, keys_of
 from provider_gateway.comparer import CHANGED, KEY_BYTES, NEW, REPEATED, Comparer, Known
 from provider_gateway.completeness import Picture, can_be_asked_for, judge
 from provider_gateway.failures import ProviderError, RecordProblem
@@ -102,7 +102,7 @@ async def fetch_district(
     for collection in wanted:
         counts = tally.collections.setdefault(collection, Counts())
         comparer = Comparer(known.pop(collection, Known.nothing()))
-        fetches.append(_CollectionFetch(collection, options, comparer, publisher, counts, tally))
+        fetches.append(_CollectionFetch(collection, comparer, publisher, counts, tally))
     try:
         async with asyncio.TaskGroup() as group:
             for fetch in fetches:
@@ -120,10 +120,9 @@ class _CollectionFetch:
     """One collection on its way."""
 
     def __init__(
-        self, collection: str, options: Options, comparer: Comparer, publisher: Publisher, counts: Counts, tally: Tally
+        self, collection: str, comparer: Comparer, publisher: Publisher, counts: Counts, tally: Tally
     ) -> None:
         self._collection = collection
-        self._options = options
         self._comparer = comparer
         self._publisher = publisher
         self._counts = counts
@@ -156,13 +155,9 @@ class _CollectionFetch:
         self._quarantine(page.refused)
         if page.tombstones:
             await self._leave_out(page.tombstones, "tombstone")
-        records, left_out = scope.select(self._collection, page.records, self._options)
-        if left_out:
-            await self._leave_out(left_out, "configuration")
-        if not records:
-            return
-        canonical = prepare(records, suspicious=page.suspicious)
-        self._quarantine(canonical.refused)
+        if page.left_out:
+            await self._leave_out(page.left_out, "configuration")
+        canonical = page.canonical
         if not canonical.encoded:
             return
         self._witness = canonical.sourced_ids[-1]
@@ -266,7 +261,7 @@ class _CollectionFetch:
             elif answer is None or sourced_id in answer.tombstones:
                 self._comparer.mark(key)
                 gone += key
-            elif any(record.sourced_id == sourced_id for record in answer.records):
+            elif sourced_id in answer.canonical.sourced_ids:
                 await self._take(answer)
         counts.removed += len(gone) // KEY_BYTES
         await self._publisher.remove(self._collection, gone, "confirmed")
@@ -277,4 +272,4 @@ class _CollectionFetch:
         if self._witness is None or not can_be_asked_for(self._witness):
             return False
         answer = await ask(self._witness)
-        return isinstance(answer, Page) and any(record.sourced_id == self._witness for record in answer.records)
+        return isinstance(answer, Page) and self._witness in answer.canonical.sourced_ids

@@ -38,13 +38,13 @@ from provider_gateway.providers._oneroster_shapes import (
     UserRow,
 )
 from provider_gateway.providers._oneroster_words import ENROLLMENT_ROLES, FLAGS, read_date, read_list, read_set
-from provider_gateway.providers.contract import Page
+from provider_gateway.providers.contract import RawPage
 
 
-def read_page(collection: str, decoded: DecodedPage, learned: tuple[tuple[str, str], ...]) -> Page:
+def read_page(collection: str, decoded: DecodedPage, learned: tuple[tuple[str, str], ...]) -> RawPage:
     """The records of a page, its tombstones, and what had to be refused."""
     read = READERS[collection]
-    page = Page(received=decoded.received)
+    page = RawPage(received=decoded.received)
     records, gone = page.records, page.tombstones
     page.refused += decoded.refused
     for row in decoded.rows:

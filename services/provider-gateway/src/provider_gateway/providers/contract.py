@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from homeroom.messages import Options
 from homeroom.roster import Record
+from provider_gateway import scope
+from provider_gateway.canonical import Canonical, prepare
 from provider_gateway.client import PoliteClient
 from provider_gateway.failures import RecordProblem
 
 
 @dataclass(slots=True)
-class Page:
-    """Some records of one collection, in the order the provider gave them."""
+class RawPage:
+    """Some records of one collection as a provider's own code reads them, in the order the provider gave them."""
 
     received: int = 0
     """How many rows the provider sent, whatever became of them."""
@@ -29,6 +31,32 @@ class Page:
     """Whether some text in it may hold characters that can't be stored."""
     digest: int = 0
     """Equal for equal pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page ready to be compared: only what the integration wants, in canonical bytes."""
+
+    received: int
+    canonical: Canonical
+    left_out: Sequence[str]
+    """The sourcedIds of records the integration's options leave out."""
+    tombstones: Sequence[str]
+    refused: Sequence[RecordProblem]
+    stated: int | None
+    digest: int
+
+
+def make_page(collection: str, raw: RawPage, options: Options) -> Page:
+    """Choose, encode and hash a page's records.
+
+    Done as soon as they are read and in one go: pages may then wait for their turn, but as bytes, and no record is
+    touched again after it has left the processor's cache.
+    """
+    records, left_out = scope.select(collection, raw.records, options)
+    canonical = prepare(records, suspicious=raw.suspicious)
+    refused = [*raw.refused, *canonical.refused]
+    return Page(raw.received, canonical, left_out, raw.tombstones, refused, raw.stated, raw.digest)
 
 
 class Source(Protocol):

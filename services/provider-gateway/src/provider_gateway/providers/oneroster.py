@@ -18,7 +18,7 @@ from provider_gateway.failures import ProviderError
 from provider_gateway.paging import read_pages
 from provider_gateway.providers._oneroster_records import read_page
 from provider_gateway.providers._oneroster_shapes import ROW_TYPES, DecodedPage, PageDecoder
-from provider_gateway.providers.contract import Connection, Page, Source
+from provider_gateway.providers.contract import Connection, Page, RawPage, Source, make_page
 from provider_gateway.signing import Answer, OAuth1, OAuth2
 
 _BASES = ("/ims/oneroster/v1p1", "/ims/oneroster/v1p2", "/ims/oneroster/rostering/v1p2")
@@ -79,18 +79,25 @@ class OneRoster:
         else:
             method = values.get("signature_method", "HMAC-SHA256")
             auth = OAuth1(values["client_id"], connection.secret, method)
-        yield _District(client, base, auth, page_size, pages_in_flight)
+        yield _District(client, base, auth, options, page_size, pages_in_flight)
 
 
 class _District:
     """One district at a OneRoster server."""
 
     def __init__(
-        self, client: PoliteClient, base: httpx2.URL, auth: httpx2.Auth, page_size: int, pages_in_flight: int
+        self,
+        client: PoliteClient,
+        base: httpx2.URL,
+        auth: httpx2.Auth,
+        options: Options,
+        page_size: int,
+        pages_in_flight: int,
     ) -> None:
         self._client = client
         self._base = base
         self._auth = auth
+        self._options = options
         self._page_size = page_size
         self._pages_in_flight = pages_in_flight
         self._sorting: dict[str, str] = _SORTING
@@ -122,7 +129,9 @@ class _District:
                 url,
                 path=f"/{collection}/{{id}}",
                 auth=self._auth,
-                read=lambda answer: _read(decoder, decoder.decode_single(answer.body), answer),
+                read=lambda answer: make_page(
+                    collection, _read(decoder, decoder.decode_single(answer.body), answer), self._options
+                ),
                 quiet=True,
             )
         except ProviderError as error:
@@ -137,7 +146,7 @@ class _District:
 
         def read(answer: Answer) -> Page:
             with _undisturbed():
-                return _read(decoder, decoder.decode(answer.body), answer)
+                return make_page(collection, _read(decoder, decoder.decode(answer.body), answer), self._options)
 
         return await self._client.get(url, path=f"/{collection}", auth=self._auth, read=read)
 
@@ -161,7 +170,7 @@ def find_base(url: httpx2.URL) -> httpx2.URL:
     return url.copy_with(path=path, query=None, fragment=None)
 
 
-def _read(decoder: PageDecoder, decoded: DecodedPage, answer: Answer) -> Page:
+def _read(decoder: PageDecoder, decoded: DecodedPage, answer: Answer) -> RawPage:
     page = read_page(decoder.collection, decoded, decoder.learned)
     page.stated = _read_count(answer.headers)
     page.digest = xxhash.xxh3_64_intdigest(answer.body)
