@@ -294,7 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--students", type=int, default=50_000)
     parser.add_argument(
-        "--page-size", type=int, default=2_000, help="records a page in limit (a); the gateway's own size"
+        "--page-size", type=int, default=1_000, help="records a page in limit (a); the gateway's own size"
     )
     parser.add_argument("--no-kafka", action="store_true", help="use the Postgres bus")
     parser.add_argument("--json", type=Path, help="also write the report to this file")

@@ -59,7 +59,7 @@ class Installation:
         return next(
             child.environ()["HOMEROOM_DATABASE_URL"]
             for child in self.services()
-            if "HOMEROOM_ISSUER" in child.environ()
+            if "HOMEROOM_DATABASE_URL" in child.environ()
         )
 
     def services(self) -> list[psutil.Process]:

@@ -172,6 +172,15 @@ def test_no_secret_stands_in_the_file(compose: Json) -> None:
     assert openers == ["provider-gateway-worker"]
 
 
+def test_what_faces_the_outside_has_no_way_into_the_database(compose: Json) -> None:
+    """The gateway, which talks to providers, is given neither the database's address nor its password."""
+    for name, (service, _) in _ours(compose).items():
+        given = {"database-url", "postgres-password"} & set(compose["services"][name].get("secrets", ()))
+        assert given == (set() if service.name == "provider-gateway" else {"database-url"}), name
+        known = "HOMEROOM_DATABASE_URL_FILE" in compose["services"][name]["environment"]
+        assert known == bool(given), name
+
+
 def test_secrets_fit_together(secrets: Path) -> None:
     """What the scheduler seals with the made keys, the gateway opens."""
     public, private = ((secrets / name).read_text().strip() for name in ("gateway-public-key", "gateway-private-keys"))

@@ -39,6 +39,7 @@ from homeroom.roster import COLLECTIONS, record_key
 from homeroom.secrets import SealingKeys, generate_key, seal
 from provider_gateway.execution import Execution, Workshop
 from provider_gateway.gates import HostGates
+from provider_gateway.readers import Readers
 from provider_gateway.settings import GatewaySettings
 from provider_gateway.store import RosterStore
 
@@ -244,6 +245,7 @@ class Gateway:
             store=RosterStore(self._http, _NoTokens(), self.store.url),  # type: ignore[arg-type]  # all it uses
             keys=SealingKeys([PRIVATE_KEY]),
             gates=HostGates(settings.host_in_flight),
+            readers=Readers(0),
             tls=self.tls,
             clock=SystemClock(),
             worker="worker-1",

@@ -20,6 +20,7 @@ from provider_gateway.client import Limits, PoliteClient, _read_retry_after
 from provider_gateway.failures import ProviderError
 from provider_gateway.gates import HostGate, HostGates
 from provider_gateway.providers.oneroster import find_base
+from provider_gateway.signing import Answer
 
 
 async def fail(gateway: Any) -> tuple[Code, float]:
@@ -194,6 +195,9 @@ async def test_retry_budget(serve: Any) -> None:
         asked += 1
         await Response(status_code=500)(_scope, _receive, send)
 
+    async def take(answer: Answer) -> Answer:
+        return answer
+
     url = httpx2.URL(await serve(app))
     limits = Limits(first_pause_seconds=0.001, retries=3)
     async with PoliteClient.open(
@@ -201,5 +205,5 @@ async def test_retry_budget(serve: Any) -> None:
     ) as client:
         for _ in range(5):
             with pytest.raises(ProviderError):
-                await client.get(url, path="/users", auth=httpx2.Auth(), read=lambda answer: answer)
+                await client.get(url, path="/users", auth=httpx2.Auth(), read=take)
     assert asked == 5 + 3

@@ -1,12 +1,14 @@
 """Reading lists from servers that keep few promises."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse, Response
 
 from homeroom.codes import Code
+from provider_gateway.canonical import Canonical
 from provider_gateway.failures import ProviderError
 from provider_gateway.paging import read_pages
 from provider_gateway.providers.contract import Page
@@ -28,9 +30,8 @@ class Server:
         await asyncio.sleep(0.001 * (7 - offset % 7))  # answers overtake each other
         self.in_flight -= 1
         count = max(0, min(limit, self.most, self.rows - offset))
-        return Page(
-            received=count, tombstones=[str(offset + n) for n in range(count)], stated=self.stated, digest=offset
-        )
+        rows = [str(offset + n) for n in range(count)]
+        return Page(count, Canonical(), (), rows, (), self.stated, digest=offset)
 
 
 async def read_all(server: Any, limit: int = 10, in_flight: int = 4) -> list[int]:
@@ -71,9 +72,7 @@ async def test_everything_at_once() -> None:
 
     class Whole(Server):
         async def fetch(self, offset: int, limit: int) -> Page:
-            page = await super().fetch(0 * offset, 10**9 + limit)
-            page.digest = 1
-            return page
+            return replace(await super().fetch(0 * offset, 10**9 + limit), digest=1)
 
     for stated in (25, None):
         assert await read_all(Whole(25, stated=stated)) == list(range(25))
@@ -84,9 +83,7 @@ async def test_the_same_page_for_ever() -> None:
 
     class Stuck(Server):
         async def fetch(self, offset: int, limit: int) -> Page:
-            page = await super().fetch(0 * offset, limit)
-            page.digest = 1
-            return page
+            return replace(await super().fetch(0 * offset, limit), digest=1)
 
     for stated in (100, None):
         with pytest.raises(ProviderError) as caught:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from homeroom.settings import SettingsError
 from homeroom.testing.tokens import TestIssuer, calling
-from provider_gateway.app import build, read_keys
+from provider_gateway.app import build, check_bus, read_keys
 from provider_gateway.providers import PROVIDERS
 from provider_gateway.settings import GatewaySettings
 
@@ -31,6 +31,18 @@ def test_missing_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match="HOMEROOM_GATEWAY_PRIVATE_KEYS"):
         read_keys(GatewaySettings.load())
+
+
+def test_no_database_with_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Kafka as the bus the gateway starts without the database's address; without both a worker says so."""
+    monkeypatch.setenv("HOMEROOM_ISSUER", "http://issuer.test")
+    with pytest.raises(SettingsError, match="Neither HOMEROOM_KAFKA nor HOMEROOM_DATABASE_URL is set"):
+        check_bus(GatewaySettings.load())
+    monkeypatch.setenv("HOMEROOM_KAFKA", "kafka.test:9092")
+    check_bus(GatewaySettings.load())
+    monkeypatch.delenv("HOMEROOM_KAFKA")
+    monkeypatch.setenv("HOMEROOM_DATABASE_URL", "postgresql://bus.test/x")
+    check_bus(GatewaySettings.load())
 
 
 def test_migrate() -> None:

@@ -282,7 +282,7 @@ async def test_secret_of_another_integration(town: Town) -> None:
 async def test_unforeseen(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody foresaw ends the run as RUN_INTERNAL, to be tried again, and the worker lives on."""
     with monkeypatch.context() as patch:
-        patch.setattr("provider_gateway.fetching.prepare", lambda *_, **__: 1 / 0)
+        patch.setattr("provider_gateway.providers.contract.prepare", lambda *_, **__: 1 / 0)
         async with town.worker():
             ended = await town.ended(await town.order())
             assert (ended.code, ended.again) == (Code.RUN_INTERNAL, True)
@@ -322,7 +322,7 @@ async def test_no_person_and_no_secret_is_told(
         monkeypatch.setattr("provider_gateway.client._LONGEST_PAUSE_SECONDS", 0.01)
         assert isinstance(await town.ended(await town.order()), Failed)
         provider.answer = lambda *_: None
-        monkeypatch.setattr("provider_gateway.fetching.prepare", lambda *_, **__: int("Canaria"))
+        monkeypatch.setattr("provider_gateway.providers.contract.prepare", lambda *_, **__: int("Canaria"))
         assert isinstance(await town.ended(await town.order()), Failed)
 
     told = caplog.text.replace("limit=None", "") + "".join(

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -20,11 +21,13 @@ from homeroom_local.secrets_file import LocalSecrets
 from homeroom_local.stack import StackError, fetch_token, running_stack
 
 DATA = Path(".homeroom")
+EXIT_STOPPED = 130
+"""What a shell calls the end by Ctrl-C."""
 
 app = typer.Typer(
     help="Homeroom on this machine.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-_messages = Console(stderr=True)
+_messages = Console(stderr=True, soft_wrap=True)
 
 Data = Annotated[Path, typer.Option(help="where the local installation keeps its data")]
 
@@ -36,14 +39,16 @@ def up(
     sandbox: Annotated[bool, typer.Option(help="run the sandbox district beside it")] = True,
 ) -> None:
     """Keep Homeroom running on this machine until Ctrl-C."""
-    asyncio.run(_stay_up(port, data, sandbox=sandbox))
+    try:
+        asyncio.run(_stay_up(port, data, sandbox=sandbox))
+    except (StackError, TimeoutError) as error:
+        _messages.print(f"[red]Homeroom could not be started:[/red] {error or 'a step took too long'}")
+        raise typer.Exit(1) from None
 
 
 async def _stay_up(port: int, data: Path, *, sandbox: bool) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    _heed_signals(stop.set)
     _messages.print("Starting Homeroom ...")
     async with running_stack(data, port=port, sandbox=sandbox) as stack:
         bus = f"Apache Kafka at {stack.kafka}" if stack.kafka else "on Postgres (embedded default)"
@@ -68,9 +73,15 @@ def demo(
     except (DemoError, StackError, TimeoutError) as error:
         _messages.print(f"[red]The demo failed:[/red] {error or 'a step took too long'}")
         raise typer.Exit(1) from None
+    except asyncio.CancelledError:
+        _messages.print("The demo was stopped.")
+        raise typer.Exit(EXIT_STOPPED) from None
 
 
 async def _demonstrate(*, as_json: bool, keep: bool) -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        _heed_signals(lambda: task.cancelling() or task.cancel())  # once: cleaning up is not cancelled
     folder = nullcontext(".homeroom-demo") if keep else tempfile.TemporaryDirectory(prefix="homeroom-demo-")
     with folder as name:
         if not as_json:
@@ -86,14 +97,15 @@ async def _demonstrate(*, as_json: bool, keep: bool) -> None:
                 _messages.print(
                     f"Still running at {stack.origin}; the admin token is in {name}/admin-token. Ctrl-C stops it."
                 )
-                await _wait_for_signal()
+                stop = asyncio.Event()
+                _heed_signals(stop.set)
+                await stop.wait()
 
 
-async def _wait_for_signal() -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
+def _heed_signals(end: Callable[[], object]) -> None:
+    """Call `end` when we are told to end, so that what was started is stopped before we go."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, end)
 
 
 @app.command()

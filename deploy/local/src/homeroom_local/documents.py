@@ -136,7 +136,8 @@ def describe_settings() -> str:
         own: dict[str, tuple[FieldInfo, list[str]]] = {}
         for role, settings in service.roles.items():
             for name, field in settings.model_fields.items():
-                if name not in Settings.model_fields:
+                common = Settings.model_fields.get(name)
+                if common is None or field.description != common.description:  # its own, or not what it is elsewhere
                     own.setdefault(name, (field, []))[1].append(role)
         parts.append(f"### {service.name}")
         only = {name: roles[0] for name, (_, roles) in own.items() if len(roles) < len(service.roles)}
@@ -155,6 +156,8 @@ def _settings_table(fields: Mapping[str, FieldInfo], only: Mapping[str, str] | N
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
+    if field.default_factory is not None:
+        return "by the machine"
     value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
     if isinstance(value, tuple):
         value = ",".join(value)

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 import httpx2
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from homeroom.codes import Code
+from homeroom.problems import Problem
 
 ROUTES: Mapping[str, str] = {
     "/v1/organizations": "sync-scheduler",
@@ -34,7 +35,9 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-
 
 
 def find_service(path: str) -> str | None:
-    """The service that owns a path."""
+    """The service that owns a path; what climbs through a path belongs to nobody."""
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        return None
     return next((name for prefix, name in ROUTES.items() if path == prefix or path.startswith(prefix + "/")), None)
 
 
@@ -51,7 +54,7 @@ def make_origin(services: Mapping[str, str]) -> Starlette:
     async def forward(request: Request) -> Response:
         name = find_service(request.url.path)
         if name is None:
-            return _problem(404, Code.NOT_FOUND, "No service answers this path.")
+            return Problem(Code.NOT_FOUND, status=404, detail="No service answers this path.").response()
         client: httpx2.AsyncClient = request.app.state.client
         url = httpx2.URL(services[name]).copy_with(raw_path=_raw_path(request))
         outgoing = client.build_request(
@@ -60,7 +63,12 @@ def make_origin(services: Mapping[str, str]) -> Starlette:
         try:
             answer = await client.send(outgoing, stream=True)
         except httpx2.TransportError:
-            return _problem(503, Code.BUSY, f"{name} does not answer; it may be starting.")
+            return Problem(
+                Code.UNAVAILABLE,
+                status=503,
+                detail=f"{name} does not answer; it may be starting.",
+                headers={"Retry-After": "5"},
+            ).response()
         response = StreamingResponse(answer.aiter_raw(), status_code=answer.status_code, background=None)
         response.raw_headers = [
             (key, value) for key, value in answer.headers.raw if key.decode().lower() not in _HOP_BY_HOP
@@ -98,15 +106,3 @@ def _headers(request: Request) -> list[tuple[bytes, bytes]]:
 
 def _has_body(request: Request) -> bool:
     return "content-length" in request.headers or "transfer-encoding" in request.headers
-
-
-def _problem(status: int, code: Code, detail: str) -> Response:
-    body = {
-        "type": "about:blank",
-        "title": code.entry.title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "next_step": code.entry.next_step,
-    }
-    return JSONResponse(body, status_code=status, media_type="application/problem+json")

@@ -12,8 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +63,12 @@ class Service:
         while not self.stopping:
             with self.log.open("ab") as log:
                 self.process = await asyncio.create_subprocess_exec(
-                    *self.command, env=self.environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                    *self.command,
+                    env=self.environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C reaches only us, and we stop them in order
                 )
             self.starts += 1
             await self.process.wait()
@@ -144,18 +149,18 @@ async def running_stack(
 
     `extra` is added to the services' environment. Raises StackError if something does not come up.
     """
-    secrets = _prepare(data)
+    listener = _listen(port)
     async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        secrets = _prepare(data)
         database_url, postgres = os.environ.get("HOMEROOM_DATABASE_URL", ""), None
         if not database_url:
             postgres = EmbeddedPostgres(data / "postgres")
-            await asyncio.to_thread(postgres.start)
-            stack.push_async_callback(asyncio.to_thread, postgres.stop)
+            await _start_postgres(stack, postgres)
             database_url = await postgres.create_database("homeroom")
-        port = port or free_port()
         urls = {name: f"http://127.0.0.1:{free_port()}" for name in (*APIS, *(("sandbox",) if sandbox else ()))}
         running = Stack(
-            origin=f"http://127.0.0.1:{port}",
+            origin=f"http://127.0.0.1:{listener.getsockname()[1]}",
             data=data,
             database_url=database_url,
             kafka=os.environ.get("HOMEROOM_KAFKA"),
@@ -171,11 +176,32 @@ async def running_stack(
         for service in running.services.values():
             tasks.start(service.run())
             stack.push_async_callback(service.stop)
-        await _serve_origin(stack, tasks, port, urls)
+        _serve_origin(stack, tasks, listener, urls)
         await _wait_until_ready(running, tasks)
         await _write_token(running)
         tasks.start(_renew_token(running))
         yield running
+
+
+def _listen(port: int) -> socket.socket:
+    """The origin's socket, taken before anything is started. Raises StackError if somebody else has the port."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        msg = f"port {port} can't be listened on ({error.strerror}); choose another with --port"
+        raise StackError(msg) from error
+
+
+async def _start_postgres(stack: AsyncExitStack, postgres: EmbeddedPostgres) -> None:
+    """Start it in a thread; it is stopped at the end even if we are told to end while it starts."""
+    starting = asyncio.create_task(asyncio.to_thread(postgres.start))
+
+    async def stop() -> None:
+        await asyncio.wait([starting])
+        await asyncio.to_thread(postgres.stop)
+
+    stack.push_async_callback(stop)
+    await asyncio.shield(starting)
 
 
 def _prepare(data: Path) -> LocalSecrets:
@@ -249,17 +275,29 @@ def _own_environment(stack: Stack, service: str) -> dict[str, str]:
     return {name: every[name] for name in _OWN.get(service, ())}
 
 
+def _environment_of(stack: Stack, environment: Mapping[str, str], service: str) -> dict[str, str]:
+    """All of one service's environment. What talks to the outside gets no key to a database it does not need."""
+    kept_away = {"HOMEROOM_DATABASE_URL"} if stack.kafka and service == "provider-gateway" else set()
+    found = {**environment, **_own_environment(stack, service)}
+    return {name: value for name, value in found.items() if name not in kept_away}
+
+
 async def _migrate(stack: Stack, environment: Mapping[str, str]) -> None:
     async def migrate(service: str, package: str) -> None:
         with (stack.data / "logs" / f"{service}-migrate.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", package, "migrate"),
-                env={**environment, **_own_environment(stack, service)},
+                env=_environment_of(stack, environment, service),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-            if await asyncio.wait_for(process.wait(), START_SECONDS):
+            try:
+                failed = await asyncio.wait_for(process.wait(), START_SECONDS)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+            if failed:
                 msg = f"{service} could not prepare its database; see {log.name}"
                 raise StackError(msg)
 
@@ -270,12 +308,15 @@ def _services(stack: Stack, environment: Mapping[str, str]) -> list[Service]:
     logs = stack.data / "logs"
     found = []
     for service, package in APIS.items():
-        own = {**environment, **_own_environment(stack, service), "HOMEROOM_PORT": stack.urls[service].rsplit(":")[-1]}
+        own = {
+            **_environment_of(stack, environment, service),
+            "HOMEROOM_PORT": stack.urls[service].rsplit(":")[-1],
+        }
         found.append(
             Service(f"{service} api", [sys.executable, "-m", package, "api"], own, logs / f"{service}-api.log")
         )
     for service, package in WORKERS.items():
-        own = {**environment, **_own_environment(stack, service)}
+        own = _environment_of(stack, environment, service)
         found.append(
             Service(f"{service} worker", [sys.executable, "-m", package, "worker"], own, logs / f"{service}-worker.log")
         )
@@ -285,27 +326,24 @@ def _services(stack: Stack, environment: Mapping[str, str]) -> list[Service]:
     return found
 
 
-async def _serve_origin(stack: AsyncExitStack, tasks: _Background, port: int, urls: Mapping[str, str]) -> None:
-    config = uvicorn.Config(
-        make_origin(urls), host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="on"
-    )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # signals are the CLI's
-    serving = tasks.start(_serve(server, port))
+class _Server(uvicorn.Server):
+    """uvicorn without its own signals, which are the command line's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def _serve_origin(stack: AsyncExitStack, tasks: _Background, listener: socket.socket, urls: Mapping[str, str]) -> None:
+    server = _Server(uvicorn.Config(make_origin(urls), log_level="warning", access_log=False, lifespan="on"))
+    serving = tasks.start(server.serve([listener]))
 
     async def stop() -> None:
         server.should_exit = True
         await asyncio.wait([serving], timeout=STOP_SECONDS)
 
     stack.push_async_callback(stop)
-
-
-async def _serve(server: uvicorn.Server, port: int) -> None:
-    try:
-        await server.serve()
-    except SystemExit as error:  # uvicorn's way of saying that it could not listen
-        msg = f"port {port} is taken; choose another with --port"
-        raise StackError(msg) from error
 
 
 async def _wait_until_ready(stack: Stack, tasks: _Background) -> None:

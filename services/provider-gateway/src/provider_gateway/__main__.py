@@ -2,4 +2,5 @@
 
 from provider_gateway.app import main
 
-main()
+if __name__ == "__main__":  # reading processes import this file, too
+    main()

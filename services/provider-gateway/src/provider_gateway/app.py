@@ -19,6 +19,7 @@ from homeroom.settings import SettingsError
 from provider_gateway.api import router
 from provider_gateway.execution import Workshop
 from provider_gateway.gates import HostGates
+from provider_gateway.readers import Readers
 from provider_gateway.settings import GatewaySettings
 from provider_gateway.store import SCOPE, RosterStore
 from provider_gateway.worker import Worker, name_worker
@@ -50,12 +51,14 @@ async def work(settings: GatewaySettings, parts: Parts, stop: asyncio.Event) -> 
     bus = await parts.open("bus", open_bus(settings), ping=lambda bus: bus.ping())
     tokens = await parts.open("tokens", TokenSource.open(settings, [SCOPE]))
     store = await parts.open("store", RosterStore.open(settings.store_url, tokens))
+    readers = await parts.open("readers", Readers.open(settings.page_processes))
     workshop = Workshop(
         settings=settings,
         bus=bus,
         store=store,
         keys=keys,
         gates=HostGates(settings.host_in_flight),
+        readers=readers,
         tls=httpx2.create_ssl_context(trust_env=False),
         clock=SystemClock(),
         worker=name_worker(),
@@ -73,8 +76,18 @@ def read_keys(settings: GatewaySettings) -> SealingKeys:
         raise SettingsError(f"HOMEROOM_GATEWAY_PRIVATE_KEYS can't be used: {error}.") from None
 
 
+def check_bus(settings: GatewaySettings) -> None:
+    """Raise SettingsError unless there is a bus to take jobs from; with Kafka, no database's password is needed."""
+    if not settings.kafka and not settings.database_url.get_secret_value():
+        raise SettingsError(
+            "Neither HOMEROOM_KAFKA nor HOMEROOM_DATABASE_URL is set, so there is no bus to take jobs from. "
+            "Set HOMEROOM_KAFKA to Kafka's bootstrap servers, or HOMEROOM_DATABASE_URL if the bus runs on Postgres."
+        )
+
+
 def _run_worker() -> None:
     settings = GatewaySettings.load()
+    check_bus(settings)
     read_keys(settings)
     run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop))
 

@@ -26,16 +26,40 @@ _SIGN = np.uint64(1 << 63)
 _UNSTORABLE = (RecursionError, UnicodeEncodeError)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Canonical:
-    """The canonical records of a page; all four sequences run in step."""
+    """The canonical records of a page, packed: they come from a reading process, and most are only counted."""
 
-    sourced_ids: Sequence[str] = ()
-    encoded: Sequence[bytes] = ()
+    body: bytes = b""
+    """The canonical bytes of all records, one after the other."""
+    ends: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Where each record ends in `body`."""
     keys: bytes = b""
     """16 bytes (`roster.record_key`) each."""
     fingerprints: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     refused: list[RecordProblem] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """How many records."""
+        return len(self.ends)
+
+    def encoded(self, number: int) -> bytes:
+        """The canonical bytes of one record."""
+        start = int(self.ends[number - 1]) if number else 0
+        return self.body[start : int(self.ends[number])]
+
+    def sourced_id(self, number: int) -> str:
+        """The id of one record, read back out of its bytes: it is seldom asked for."""
+        return msgspec.json.decode(self.encoded(number), type=_Id).sourced_id
+
+
+class _Id(msgspec.Struct, rename="camel"):
+    sourced_id: str
+
+
+def _pack(sourced_ids: Sequence[str], encoded: Sequence[bytes], refused: list[RecordProblem]) -> Canonical:
+    ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+    return Canonical(b"".join(encoded), ends, keys_of(sourced_ids), fingerprints_of(encoded), refused)
 
 
 def keys_of(sourced_ids: Iterable[str]) -> bytes:
@@ -66,8 +90,7 @@ def prepare(records: list[Record], *, suspicious: bool) -> Canonical:
         except _UNSTORABLE:
             encoded = []
         if encoded and max(map(len, encoded)) <= MAX_TEXT:  # then no text in them is longer either
-            sourced_ids = [record.sourced_id for record in records]
-            return Canonical(sourced_ids, encoded, keys_of(sourced_ids), fingerprints_of(encoded))
+            return _pack([record.sourced_id for record in records], encoded, [])
     refused: list[RecordProblem] = []
     good: list[Record] = []
     encoded = []
@@ -78,8 +101,7 @@ def prepare(records: list[Record], *, suspicious: bool) -> Canonical:
         except RecordProblem as problem:
             problem.sourced_id = record.sourced_id
             refused.append(problem)
-    sourced_ids = [record.sourced_id for record in good]
-    return Canonical(sourced_ids, encoded, keys_of(sourced_ids), fingerprints_of(encoded), refused)
+    return _pack([record.sourced_id for record in good], encoded, refused)
 
 
 def _encode(record: Record) -> bytes:

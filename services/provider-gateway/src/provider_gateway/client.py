@@ -112,7 +112,13 @@ class PoliteClient:
         return read_address(text, allow_private=self._allow_private)
 
     async def get(
-        self, url: httpx2.URL, *, path: str, auth: httpx2.Auth, read: Callable[[Answer], T], quiet: bool = False
+        self,
+        url: httpx2.URL,
+        *,
+        path: str,
+        auth: httpx2.Auth,
+        read: Callable[[Answer], Awaitable[T]],
+        quiet: bool = False,
     ) -> T:
         """Ask for a page and read it; what `read` finds wrong with it is reason to ask once more.
 
@@ -132,7 +138,7 @@ class PoliteClient:
             if not quiet:
                 FETCH_PAGES.labels(self._provider).inc()
                 FETCH_BYTES.labels(self._provider).inc(len(answer.body))
-            return read(answer)
+            return await read(answer)
 
         with span("fetch page", homeroom_path=path):
             return await self._persist(once, url, path)

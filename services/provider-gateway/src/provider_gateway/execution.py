@@ -27,6 +27,7 @@ from provider_gateway.gates import HostGates
 from provider_gateway.providers import PROVIDERS
 from provider_gateway.providers.contract import Connection
 from provider_gateway.publisher import Publisher, reportable
+from provider_gateway.readers import Readers
 from provider_gateway.settings import GatewaySettings
 from provider_gateway.store import RosterStore
 
@@ -45,6 +46,7 @@ class Workshop:
     store: RosterStore
     keys: SealingKeys
     gates: HostGates
+    readers: Readers
     tls: ssl.SSLContext
     clock: Clock
     worker: str
@@ -106,7 +108,9 @@ class Execution:
                 if ending is not None:
                     await self._fail(ending)
             except BusError:
-                log.warning("the last word of a run could not be sent", run=self.job.run_id, attempt=self.job.attempt)
+                log.warning(
+                    "the last word of a run could not be sent", run_id=self.job.run_id, attempt=self.job.attempt
+                )
             finally:
                 heartbeat.cancel()
                 await asyncio.gather(heartbeat, return_exceptions=True)
@@ -144,7 +148,7 @@ class Execution:
                 return _Ending(Code.SECRET_UNREADABLE, "The stored credentials could not be opened.", again=False)
             case BusError():
                 return _Ending(Code.RUN_INCOMPLETE, "What was fetched could not be put on the bus.", again=True)
-        log.error("a run failed unexpectedly", run=self.job.run_id, attempt=self.job.attempt, exc_info=error)
+        log.error("a run failed unexpectedly", run_id=self.job.run_id, attempt=self.job.attempt, exc_info=error)
         return _Ending(Code.RUN_INTERNAL, "Something unforeseen happened in the gateway.", again=True)
 
     async def _work(self) -> None:
@@ -169,6 +173,7 @@ class Execution:
                 Connection(job.connection, secret),
                 job.options,
                 client,
+                workshop.readers,
                 page_size=settings.page_size,
                 pages_in_flight=settings.pages_in_flight,
             ) as source,
@@ -202,7 +207,9 @@ class Execution:
                 issues=reportable(self._tally.issues),
             )
         )
-        log.info("fetched", run=job.run_id, attempt=job.attempt, pages=self._tally.pages, chunks=self._publisher.chunks)
+        log.info(
+            "fetched", run_id=job.run_id, attempt=job.attempt, pages=self._tally.pages, chunks=self._publisher.chunks
+        )
 
     async def _beat(self) -> None:
         """Say now and then that the job is alive, and how far it has come; a beat that is lost is no harm."""
@@ -223,11 +230,11 @@ class Execution:
                     )
                 )
             except BusError:
-                log.warning("a heartbeat could not be sent", run=self.job.run_id, attempt=self.job.attempt)
+                log.warning("a heartbeat could not be sent", run_id=self.job.run_id, attempt=self.job.attempt)
 
     async def _fail(self, ending: _Ending) -> None:
         job = self.job
-        log.info("run ended", run=job.run_id, attempt=job.attempt, code=str(ending.code), again=ending.again)
+        log.info("run ended", run_id=job.run_id, attempt=job.attempt, code=str(ending.code), again=ending.again)
         await _bounded(
             self._publisher.abandon(
                 FetchAbandoned(

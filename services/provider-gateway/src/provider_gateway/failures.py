@@ -20,6 +20,10 @@ class ProviderError(Exception):
         self.detail = detail
         self.status = status
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross from reading processes to the worker."""
+        return _restore, (type(self), self.code, self.detail, {"status": self.status})
+
 
 class OwnTrouble(Exception):  # noqa: N818 - our side is at fault; the same attempt made once more may well succeed
     """The store, the bus or the worker failed the fetch, not the provider."""
@@ -38,3 +42,11 @@ class RecordProblem(Exception):  # noqa: N818 - what is wrong with one record, w
         self.code = code
         self.field = field
         self.sourced_id = sourced_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As above."""
+        return _restore, (type(self), self.code, None, {"field": self.field, "sourced_id": self.sourced_id})
+
+
+def _restore(kind: type[Exception], code: Code, detail: str | None, rest: dict[str, object]) -> Exception:
+    return kind(code, **rest) if detail is None else kind(code, detail, **rest)

@@ -119,9 +119,7 @@ def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
 class _CollectionFetch:
     """One collection on its way."""
 
-    def __init__(
-        self, collection: str, comparer: Comparer, publisher: Publisher, counts: Counts, tally: Tally
-    ) -> None:
+    def __init__(self, collection: str, comparer: Comparer, publisher: Publisher, counts: Counts, tally: Tally) -> None:
         self._collection = collection
         self._comparer = comparer
         self._publisher = publisher
@@ -158,9 +156,9 @@ class _CollectionFetch:
         if page.left_out:
             await self._leave_out(page.left_out, "configuration")
         canonical = page.canonical
-        if not canonical.encoded:
+        if not len(canonical):
             return
-        self._witness = canonical.sourced_ids[-1]
+        self._witness = canonical.sourced_id(len(canonical) - 1)
         kinds = self._comparer.compare(canonical.keys, canonical.fingerprints)
         added, changed, unchanged, repeated = (int(n) for n in np.bincount(kinds, minlength=4))
         counts.added += added
@@ -168,14 +166,14 @@ class _CollectionFetch:
         counts.unchanged += unchanged
         counts.filtered += repeated
         if repeated:
-            self._tell_repeats(canonical.sourced_ids[int(np.argmax(kinds == REPEATED))])
+            self._tell_repeats(canonical.sourced_id(int(np.argmax(kinds == REPEATED))))
         if not added and not changed:
             return
         fingerprints = canonical.fingerprints.astype(">i8").tobytes()
         chosen = np.nonzero((kinds == NEW) | (kinds == CHANGED))[0].tolist()
         await self._publisher.put(
             self._collection,
-            [canonical.encoded[number] for number in chosen],
+            [canonical.encoded(number) for number in chosen],
             [fingerprints[number * FINGERPRINT_BYTES : (number + 1) * FINGERPRINT_BYTES] for number in chosen],
         )
 
@@ -261,7 +259,7 @@ class _CollectionFetch:
             elif answer is None or sourced_id in answer.tombstones:
                 self._comparer.mark(key)
                 gone += key
-            elif sourced_id in answer.canonical.sourced_ids:
+            elif key == answer.canonical.keys:
                 await self._take(answer)
         counts.removed += len(gone) // KEY_BYTES
         await self._publisher.remove(self._collection, gone, "confirmed")
@@ -272,4 +270,4 @@ class _CollectionFetch:
         if self._witness is None or not can_be_asked_for(self._witness):
             return False
         answer = await ask(self._witness)
-        return isinstance(answer, Page) and self._witness in answer.canonical.sourced_ids
+        return isinstance(answer, Page) and answer.canonical.keys == keys_of([self._witness])

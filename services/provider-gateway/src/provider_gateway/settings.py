@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -15,6 +16,10 @@ from provider_gateway.client import Limits
 class GatewaySettings(Settings):
     """Environment: HOMEROOM_STORE_URL, HOMEROOM_GATEWAY_PRIVATE_KEYS, HOMEROOM_REGIONS and the limits below."""
 
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="Postgres, for a worker whose bus runs on it; leave it out where HOMEROOM_KAFKA is set",
+    )
     store_url: str = Field("", description="where the roster store's API is; the issuer's origin by default")
     gateway_private_keys: SecretStr = Field(
         SecretStr(""), description="keys that open sealed credentials, comma separated, the current one first"
@@ -33,6 +38,12 @@ class GatewaySettings(Settings):
     max_page_bytes: int = Field(64_000_000, ge=1_000, description="the largest answer that is read")
     confirm_at_most: int = Field(200, ge=0, description="missing records of a collection that are asked for by id")
     chunks_in_flight: int = Field(16, ge=1, description="chunks on their way to the bus at once")
+    page_processes: int = Field(
+        default_factory=lambda: min(2, (os.cpu_count() or 1) - 1),
+        ge=0,
+        le=32,
+        description="processes that decode the pages of large districts; 0 decodes in the worker itself",
+    )
     heartbeat_seconds: float = Field(5.0, gt=0, description="between two progress facts of a job")
     grace_seconds: float = Field(20.0, ge=0, le=25, description="how long jobs may go on once the worker should stop")
 

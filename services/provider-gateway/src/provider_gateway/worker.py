@@ -105,7 +105,7 @@ class Worker:
         execution = Execution(self._workshop, job)
         await execution.claim()
         faultpoint("gateway.claimed")
-        log.info("job taken", run=job.run_id, attempt=job.attempt, provider=job.provider)
+        log.info("job taken", run_id=job.run_id, attempt=job.attempt, provider=job.provider)
         self._running[job.run_id] = execution
         task = execution.start()
         self._tasks.add(task)
@@ -116,7 +116,7 @@ class Worker:
         if self._running.get(execution.job.run_id) is execution:
             del self._running[execution.job.run_id]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a run ended without a last word", run=execution.job.run_id, exc_info=error)
+            log.error("a run ended without a last word", run_id=execution.job.run_id, exc_info=error)
         if self._paused and self.running < self._settings.concurrent_jobs:
             self._paused = False
             for consumer in self._job_consumers:

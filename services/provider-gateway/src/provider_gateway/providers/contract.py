@@ -13,6 +13,7 @@ from provider_gateway import scope
 from provider_gateway.canonical import Canonical, prepare
 from provider_gateway.client import PoliteClient
 from provider_gateway.failures import RecordProblem
+from provider_gateway.readers import Readers
 
 
 @dataclass(slots=True)
@@ -88,6 +89,13 @@ class Provider(Protocol):
     """What it can and can't do, for those who build a form or a plan on it."""
 
     def open(
-        self, connection: Connection, options: Options, client: PoliteClient, *, page_size: int, pages_in_flight: int
+        self,
+        connection: Connection,
+        options: Options,
+        client: PoliteClient,
+        readers: Readers,
+        *,
+        page_size: int,
+        pages_in_flight: int,
     ) -> AbstractAsyncContextManager[Source]:
         """Get ready to read; nothing is asked of the provider yet."""

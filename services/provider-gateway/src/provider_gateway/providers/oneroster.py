@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import httpx2
 import xxhash
@@ -19,11 +21,15 @@ from provider_gateway.paging import read_pages
 from provider_gateway.providers._oneroster_records import read_page
 from provider_gateway.providers._oneroster_shapes import ROW_TYPES, DecodedPage, PageDecoder
 from provider_gateway.providers.contract import Connection, Page, RawPage, Source, make_page
+from provider_gateway.readers import Readers
 from provider_gateway.signing import Answer, OAuth1, OAuth2
 
 _BASES = ("/ims/oneroster/v1p1", "/ims/oneroster/v1p2", "/ims/oneroster/rostering/v1p2")
 _SORTING = {"sort": "sourcedId", "orderBy": "asc"}
 _CORE_SCOPES = ("roster-core.readonly", "roster.readonly")
+_FEW_PAGES = 16
+"""A district of no more pages is read in the worker itself; handing it over would take longer."""
+_DECODERS_KEPT = 256
 _DEMOGRAPHICS_SCOPE = "roster-demographics.readonly"
 
 
@@ -64,7 +70,14 @@ class OneRoster:
 
     @asynccontextmanager
     async def open(
-        self, connection: Connection, options: Options, client: PoliteClient, *, page_size: int, pages_in_flight: int
+        self,
+        connection: Connection,
+        options: Options,
+        client: PoliteClient,
+        readers: Readers,
+        *,
+        page_size: int,
+        pages_in_flight: int,
     ) -> AsyncIterator[Source]:
         """Get ready to read one district."""
         values = connection.values
@@ -79,7 +92,7 @@ class OneRoster:
         else:
             method = values.get("signature_method", "HMAC-SHA256")
             auth = OAuth1(values["client_id"], connection.secret, method)
-        yield _District(client, base, auth, options, page_size, pages_in_flight)
+        yield _District(client, readers, base, auth, options, page_size, pages_in_flight)
 
 
 class _District:
@@ -88,20 +101,23 @@ class _District:
     def __init__(
         self,
         client: PoliteClient,
+        readers: Readers,
         base: httpx2.URL,
         auth: httpx2.Auth,
         options: Options,
         page_size: int,
         pages_in_flight: int,
     ) -> None:
+        self._name = uuid4().hex
         self._client = client
+        self._readers = readers
         self._base = base
         self._auth = auth
         self._options = options
         self._page_size = page_size
         self._pages_in_flight = pages_in_flight
         self._sorting: dict[str, str] = _SORTING
-        self._decoders = {collection: PageDecoder(collection) for collection in ROW_TYPES}
+        self._pages = 0
 
     def pages(self, collection: str) -> AsyncGenerator[Page, None]:
         """All pages of a collection in order."""
@@ -123,15 +139,18 @@ class _District:
     async def find(self, collection: str, sourced_id: str) -> Page | None:
         """One record by its id; None if the provider says there is none."""
         url = self._address(f"/{collection}/{quote(sourced_id, safe='')}")
-        decoder = self._decoders[collection]
+
+        async def read(answer: Answer) -> Page:
+            decoder = _find_decoder(self._name, collection)
+            raw = _read(decoder, decoder.decode_single(answer.body), answer.body, None)
+            return make_page(collection, raw, self._options)
+
         try:
             return await self._client.get(
                 url,
                 path=f"/{collection}/{{id}}",
                 auth=self._auth,
-                read=lambda answer: make_page(
-                    collection, _read(decoder, decoder.decode_single(answer.body), answer), self._options
-                ),
+                read=read,
                 quiet=True,
             )
         except ProviderError as error:
@@ -142,11 +161,11 @@ class _District:
     async def _get(self, collection: str, query: Mapping[str, str]) -> Page:
         text = urlencode(query, quote_via=quote, safe="-._~")
         url = self._address(f"/{collection}?{text}")
-        decoder = self._decoders[collection]
 
-        def read(answer: Answer) -> Page:
-            with _undisturbed():
-                return make_page(collection, _read(decoder, decoder.decode(answer.body), answer), self._options)
+        async def read(answer: Answer) -> Page:
+            self._pages += 1
+            asked = (self._name, collection, answer.body, _read_count(answer.headers), self._options)
+            return read_body(*asked) if self._pages <= _FEW_PAGES else await self._readers.run(read_body, *asked)
 
         return await self._client.get(url, path=f"/{collection}", auth=self._auth, read=read)
 
@@ -170,11 +189,23 @@ def find_base(url: httpx2.URL) -> httpx2.URL:
     return url.copy_with(path=path, query=None, fragment=None)
 
 
-def _read(decoder: PageDecoder, decoded: DecodedPage, answer: Answer) -> RawPage:
+def read_body(district: str, collection: str, body: bytes, stated: int | None, options: Options) -> Page:
+    """A page out of an answer's body; run in whichever process there is, so it is told all it needs."""
+    decoder = _find_decoder(district, collection)
+    with _undisturbed():
+        return make_page(collection, _read(decoder, decoder.decode(body), body, stated), options)
+
+
+@lru_cache(maxsize=_DECODERS_KEPT)
+def _find_decoder(district: str, collection: str) -> PageDecoder:  # noqa: ARG001 - a district's decoders are its own
+    return PageDecoder(collection)
+
+
+def _read(decoder: PageDecoder, decoded: DecodedPage, body: bytes, stated: int | None) -> RawPage:
     page = read_page(decoder.collection, decoded, decoder.learned)
-    page.stated = _read_count(answer.headers)
-    page.digest = xxhash.xxh3_64_intdigest(answer.body)
-    page.suspicious = decoded.odd or b"\\u0000" in answer.body
+    page.stated = stated
+    page.digest = xxhash.xxh3_64_intdigest(body)
+    page.suspicious = decoded.odd or b"\\u0000" in body
     return page
 
 
