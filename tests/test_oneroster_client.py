@@ -46,7 +46,7 @@ class WithToken:
 
 classlink.ClasslinkAPI = WithToken
 client = ClasslinkConnector(
-    f"{origin}/ims/oneroster/v1p1/", os.environ["CLIENT_ID"], os.environ["CLIENT_SECRET"], page_size=37
+    f"{origin}/ims/oneroster/v1p1/", os.environ["READER_ID"], os.environ["READER_SECRET"], page_size=37
 )
 found = {name: client.get_users(user_filter=name) for name in ("students", "teachers")}
 found |= {name: client.execute_actions(None, name, None, "all_users", []) for name in collections}
@@ -84,8 +84,8 @@ async def test_a_foreign_client_reads_the_whole_roster(on_postgres: Installation
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-W", "ignore", "-c", READER, on_postgres.origin, *COLLECTIONS],
-            env={"PYTHONPATH": str(client_folder), "CLIENT_ID": credentials["id"], "NO_PROXY": "*"}
-            | {"CLIENT_SECRET": credentials["secret"]},
+            env={"PYTHONPATH": str(client_folder), "READER_ID": credentials["id"], "NO_PROXY": "*"}
+            | {"READER_SECRET": credentials["secret"]},
             check=False,
             capture_output=True,
             text=True,

@@ -245,7 +245,7 @@ async def test_parts_of_collections_are_what_they_are_called(reading: Reading) -
     ids = {face: {record["sourcedId"] for record in records} for face, records in reading.records.items()}
     for face, whole, field, values in (
         ("schools", "orgs", "type", {"school"}),
-        ("terms", "academicSessions", "type", {"term", "semester"}),
+        ("terms", "academicSessions", "type", {"term"}),
         ("gradingPeriods", "academicSessions", "type", {"gradingPeriod"}),
         ("students", "users", "role", {"student"}),
         ("teachers", "users", "role", {"teacher"}),

@@ -57,7 +57,8 @@ def make_origin(services: Mapping[str, str]) -> Starlette:
             return Problem(Code.NOT_FOUND, status=404, detail="No service answers this path.").response()
         client: httpx2.AsyncClient = request.app.state.client
         url = httpx2.URL(services[name]).copy_with(raw_path=_raw_path(request))
-        outgoing = client.build_request(
+        # Not the client's `build_request`, which adds headers of its own that the caller never sent.
+        outgoing = httpx2.Request(
             request.method, url, headers=_headers(request), content=request.stream() if _has_body(request) else None
         )
         try:

@@ -336,7 +336,16 @@ class _Server(uvicorn.Server):
 
 
 def _serve_origin(stack: AsyncExitStack, tasks: _Background, listener: socket.socket, urls: Mapping[str, str]) -> None:
-    server = _Server(uvicorn.Config(make_origin(urls), log_level="warning", access_log=False, lifespan="on"))
+    server = _Server(
+        uvicorn.Config(
+            make_origin(urls),
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            server_header=False,  # the services' answers have these already
+            date_header=False,
+        )
+    )
     serving = tasks.start(server.serve([listener]))
 
     async def stop() -> None:

@@ -31,7 +31,7 @@ class Canonical:
     """The canonical records of a page, packed: they come from a reading process, and most are only counted."""
 
     body: bytes = b""
-    """The canonical bytes of all records, one after the other."""
+    """The canonical bytes of all records with commas between them, so that any run of them is a JSON list's inside."""
     ends: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Where each record ends in `body`."""
     keys: bytes = b""
@@ -45,8 +45,15 @@ class Canonical:
 
     def encoded(self, number: int) -> bytes:
         """The canonical bytes of one record."""
-        start = int(self.ends[number - 1]) if number else 0
-        return self.body[start : int(self.ends[number])]
+        return self.run(number, number + 1)
+
+    def run(self, first: int, last: int) -> bytes:
+        """The canonical bytes of the records from `first` to before `last`, with commas between them."""
+        return self.body[self.start(first) : int(self.ends[last - 1])]
+
+    def start(self, number: int) -> int:
+        """Where a record begins in `body`."""
+        return int(self.ends[number - 1]) + 1 if number else 0
 
     def sourced_id(self, number: int) -> str:
         """The id of one record, read back out of its bytes: it is seldom asked for."""
@@ -58,8 +65,8 @@ class _Id(msgspec.Struct, rename="camel"):
 
 
 def _pack(sourced_ids: Sequence[str], encoded: Sequence[bytes], refused: list[RecordProblem]) -> Canonical:
-    ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))
-    return Canonical(b"".join(encoded), ends, keys_of(sourced_ids), fingerprints_of(encoded), refused)
+    ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1) - 1
+    return Canonical(b",".join(encoded), ends, keys_of(sourced_ids), fingerprints_of(encoded), refused)
 
 
 def keys_of(sourced_ids: Iterable[str]) -> bytes:

@@ -16,7 +16,7 @@ from homeroom.codes import Code
 from homeroom.messages import CollectionReport, Options, RecordIssue, RemovalReason
 from homeroom.telemetry import RECORDS, get_logger, span
 from provider_gateway import scope
-from provider_gateway.canonical import FINGERPRINT_BYTES, find_problem, keys_of
+from provider_gateway.canonical import find_problem, keys_of
 from provider_gateway.comparer import CHANGED, KEY_BYTES, NEW, REPEATED, Comparer, Known
 from provider_gateway.completeness import Picture, can_be_asked_for, judge
 from provider_gateway.failures import ProviderError, RecordProblem
@@ -169,13 +169,8 @@ class _CollectionFetch:
             self._tell_repeats(canonical.sourced_id(int(np.argmax(kinds == REPEATED))))
         if not added and not changed:
             return
-        fingerprints = canonical.fingerprints.astype(">i8").tobytes()
-        chosen = np.nonzero((kinds == NEW) | (kinds == CHANGED))[0].tolist()
-        await self._publisher.put(
-            self._collection,
-            [canonical.encoded(number) for number in chosen],
-            [fingerprints[number * FINGERPRINT_BYTES : (number + 1) * FINGERPRINT_BYTES] for number in chosen],
-        )
+        chosen = np.nonzero((kinds == NEW) | (kinds == CHANGED))[0]
+        await self._publisher.put(self._collection, canonical, chosen)
 
     async def _leave_out(self, sourced_ids: Sequence[str], reason: RemovalReason) -> None:
         """Records that came but don't count: known ones are gone, the others were never there."""

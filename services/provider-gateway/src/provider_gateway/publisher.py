@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from homeroom.bus import Bus, Outgoing
 from homeroom.faultpoints import faultpoint
@@ -26,7 +28,7 @@ from homeroom.messages import (
     to_changes,
 )
 from homeroom.telemetry import inject_headers
-from provider_gateway.canonical import MAX_RECORD_BYTES
+from provider_gateway.canonical import FINGERPRINT_BYTES, MAX_RECORD_BYTES, Canonical
 from provider_gateway.comparer import KEY_BYTES
 
 _MOST_ISSUE_BYTES = 500_000
@@ -36,8 +38,10 @@ _MOST_ISSUE_BYTES = 500_000
 class _Pile:
     """Records of one collection that wait for their chunk to be full."""
 
-    encoded: list[bytes] = field(default_factory=list)
+    runs: list[bytes] = field(default_factory=list)
+    """Canonical records, with commas between those of a run."""
     fingerprints: list[bytes] = field(default_factory=list)
+    records: int = 0
     size: int = 0
 
 
@@ -71,16 +75,25 @@ class Publisher:
             )
         )
 
-    async def put(self, collection: str, encoded: Sequence[bytes], fingerprints: Sequence[bytes]) -> None:
-        """Add canonical records, and their fingerprints as 8 bytes each, to what is published."""
-        pile = self._piles.setdefault(collection, _Pile())
-        for one, fingerprint in zip(encoded, fingerprints, strict=True):
-            if len(pile.encoded) == MAX_CHUNK_RECORDS or pile.size + len(one) > MAX_RECORD_BYTES:
-                await self._send_pile(collection)
+    async def put(self, collection: str, canonical: Canonical, chosen: NDArray[np.intp]) -> None:
+        """Add some of a page's records to what is published; neighbours are taken as one piece."""
+        fingerprints = canonical.fingerprints.astype(">i8").tobytes()
+        for run in np.split(chosen, np.nonzero(np.diff(chosen) != 1)[0] + 1):
+            first, last = int(run[0]), int(run[-1]) + 1
+            while first < last:
                 pile = self._piles.setdefault(collection, _Pile())
-            pile.encoded.append(one)
-            pile.fingerprints.append(fingerprint)
-            pile.size += len(one) + 1
+                most = canonical.start(first) + MAX_RECORD_BYTES - pile.size
+                fitting = int(np.searchsorted(canonical.ends, most, side="right"))
+                until = min(last, first + MAX_CHUNK_RECORDS - pile.records, fitting)
+                if until <= first:
+                    await self._send_pile(collection)
+                    continue
+                piece = canonical.run(first, until)
+                pile.runs.append(piece)
+                pile.fingerprints.append(fingerprints[first * FINGERPRINT_BYTES : until * FINGERPRINT_BYTES])
+                pile.records += until - first
+                pile.size += len(piece) + 1
+                first = until
 
     async def remove(self, collection: str, keys: bytes, reason: RemovalReason) -> None:
         """Publish that records are gone."""
@@ -141,7 +154,7 @@ class Publisher:
                 integration_id=self._job.integration_id,
                 seq=self.chunks,
                 collection=collection,
-                records=msgspec.Raw(b"[" + b",".join(pile.encoded) + b"]"),
+                records=msgspec.Raw(b"[" + b",".join(pile.runs) + b"]"),
                 fingerprints=b"".join(pile.fingerprints),
             )
         )

@@ -32,7 +32,7 @@ _WATCH_SECONDS: Final = 1.0
 
 
 class Readers:
-    """A pool of reading processes, started when the first large district comes along."""
+    """A pool of reading processes."""
 
     def __init__(self, processes: int) -> None:
         """Take the number of processes; with 0 all work is done in the caller's."""
@@ -44,6 +44,8 @@ class Readers:
     async def open(cls, processes: int) -> AsyncGenerator[Readers]:
         """A pool that ends with the block."""
         readers = cls(processes)
+        if processes:
+            readers._pool = readers._begin()  # now, for their start takes longer than many a fetch
         try:
             yield readers
         finally:
@@ -68,7 +70,9 @@ class Readers:
         log.info("starting %d reading processes", self._processes)
         # Spawned, not forked: a fork would take threads' locks and open connections along.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._processes, context, _prepare, (os.getpid(),))
+        pool = ProcessPoolExecutor(self._processes, context, _prepare, (os.getpid(),))
+        pool.submit(os.getpid)  # the first piece of work starts them all
+        return pool
 
     def _end(self) -> None:
         if self._pool is not None:

@@ -1,0 +1,42 @@
+"""What the local installation gives to each of its processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homeroom_local.secrets_file import LocalSecrets
+from homeroom_local.stack import APIS, Service, Stack, _environment, _services
+
+
+def services_of(folder: Path, kafka: str | None) -> dict[str, Service]:
+    """The processes of an installation, none of them started."""
+    urls = {name: f"http://127.0.0.1:{8001 + number}" for number, name in enumerate((*APIS, "sandbox"))}
+    secrets = LocalSecrets.load(folder)
+    stack = Stack("http://127.0.0.1:8000", folder, "postgresql://db/homeroom", kafka, secrets, urls)
+    return {service.name: service for service in _services(stack, _environment(stack))}
+
+
+@pytest.mark.parametrize("kafka", [None, "kafka.test:9092"])
+def test_the_gateway_gets_the_database_only_for_the_bus(tmp_path: Path, kafka: str | None) -> None:
+    """Only where the bus runs on Postgres does the gateway, which talks to the outside, know the database."""
+    for name, service in services_of(tmp_path, kafka).items():
+        known = "HOMEROOM_DATABASE_URL" in service.environment
+        assert known == (kafka is None or not name.startswith("provider-gateway")), name
+
+
+def test_secrets_go_to_who_needs_them(tmp_path: Path) -> None:
+    """The key that opens providers' credentials is the gateway's alone, and the one that signs tokens is sso's."""
+    secrets = LocalSecrets.load(tmp_path)
+    for secret, owner in (
+        (secrets.gateway_private_key, "provider-gateway"),
+        (secrets.sso_key, "sso"),
+        (secrets.admin_secret, "sso"),
+    ):
+        found = {
+            name.split()[0]
+            for name, service in services_of(tmp_path, None).items()
+            if any(secret in value for value in service.environment.values())
+        }
+        assert found == {owner}
