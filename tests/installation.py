@@ -199,12 +199,19 @@ class SyncedDistrict:
                     await asyncio.sleep(0.2)
 
     async def held(self) -> set[str]:
-        """Subjects of all active records of the store, read back as OneRoster."""
-        return {
-            f"{collection}/{record['sourcedId']}"
-            for collection in COLLECTIONS
-            for record in await self.client.list_records(collection, self.integration_id, 5_000)
-        }
+        """Subjects of all active records of the store, read back as OneRoster, once its API answers."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    return {
+                        f"{collection}/{record['sourcedId']}"
+                        for collection in COLLECTIONS
+                        for record in await self.client.list_records(collection, self.integration_id, 5_000)
+                    }
+                except (ApiError, httpx2.TransportError) as error:
+                    if isinstance(error, ApiError) and error.status not in (502, 503):
+                        raise
+                    await asyncio.sleep(0.2)
 
     async def wait_for_events(self, seconds: float = 40) -> None:
         """Wait until the folded events are the provider's roster."""

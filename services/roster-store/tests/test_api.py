@@ -140,6 +140,16 @@ async def test_oneroster_pages_through_everything(client: httpx2.AsyncClient, ga
     assert seen == ["user-1", "user-2", "user-3"]
 
 
+async def test_links_stay_within_what_was_asked_for(client: httpx2.AsyncClient, gateway: Gateway) -> None:
+    """A caller that narrows to one integration and follows the links stays in it."""
+    await gateway.sync(ROSTER)
+    answer = await client.get(
+        f"{ONEROSTER}/users", params={"limit": 2, "integration": gateway.integration_id}, headers=as_reader()
+    )
+
+    assert f"integration={gateway.integration_id}" in answer.links["next"]["url"]
+
+
 async def test_oneroster_shapes(client: httpx2.AsyncClient, gateway: Gateway) -> None:
     """Records come in OneRoster 1.1's shapes, wrapped by what they are."""
     await gateway.sync(ROSTER)

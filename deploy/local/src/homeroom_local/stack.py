@@ -298,7 +298,7 @@ async def _migrate(stack: Stack, environment: Mapping[str, str]) -> None:
                 if process.returncode is None:
                     process.kill()
             if failed:
-                msg = f"{service} could not prepare its database; see {log.name}"
+                msg = f"{service} could not prepare its database:\n{_read_end(Path(log.name))}"
                 raise StackError(msg)
 
     await asyncio.gather(*(migrate(service, package) for service, package in APIS.items()))
@@ -366,8 +366,14 @@ async def _wait_until_ready(stack: Stack, tasks: _Background) -> None:
                         tasks.check()
                         await asyncio.sleep(0.05)
             except TimeoutError as error:
-                msg = f"{name} did not become ready within {START_SECONDS:.0f} s; see {stack.data / 'logs'}"
+                log = _read_end(stack.data / "logs" / (f"{name}.log" if name == "sandbox" else f"{name}-api.log"))
+                msg = f"{name} did not become ready within {START_SECONDS:.0f} s:\n{log}"
                 raise StackError(msg) from error
+
+
+def _read_end(log: Path) -> str:
+    """The last lines of a log, for the folder may be gone when somebody wants to read it."""
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
 
 
 async def _answers(client: httpx2.AsyncClient, url: str) -> bool:

@@ -19,6 +19,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from homeroom.auth import Caller, require
 from homeroom.db import Database
+from homeroom.ids import new_id
 from homeroom.roster import ENTITY_NAMES
 from roster_store.oneroster_shapes import SHAPES
 from roster_store.tables import TABLES, Table
@@ -77,6 +78,7 @@ def _failure(status: int, minor: str, description: str) -> Response:
     body = {
         "imsx_codeMajor": "failure",
         "imsx_severity": "error",
+        "imsx_messageRefIdentifier": new_id().hex,
         "imsx_description": description,
         "imsx_CodeMinor": {
             "imsx_codeMinorField": [{"imsx_codeMinorFieldName": "TargetEndSystem", "imsx_codeMinorFieldValue": minor}]
@@ -115,18 +117,19 @@ async def list_records(
         )
     base = f"{request.app.state.settings.issuer}{BASE}"
     body = {table.collection: [_shape(table, row, base) for row in rows]}
-    headers = {"X-Total-Count": str(total), "Link": _links(f"{base}/{face}", limit, offset, total)}
+    narrowed = f"&integration={integration}" if integration else ""
+    headers = {"X-Total-Count": str(total), "Link": _links(f"{base}/{face}", narrowed, limit, offset, total)}
     return Response(_encode(body), media_type="application/json", headers=headers)
 
 
-def _links(url: str, limit: int, offset: int, total: int) -> str:
+def _links(url: str, narrowed: str, limit: int, offset: int, total: int) -> str:
     last = max(0, (total - 1) // limit * limit)
     places = {"first": 0, "last": last}
     if offset + limit < total:
         places["next"] = offset + limit
     if offset > 0:
         places["prev"] = max(0, offset - limit)
-    return ", ".join(f'<{url}?limit={limit}&offset={place}>; rel="{rel}"' for rel, place in places.items())
+    return ", ".join(f'<{url}?limit={limit}&offset={place}{narrowed}>; rel="{rel}"' for rel, place in places.items())
 
 
 @router.get("/{face}/{sourced_id}")

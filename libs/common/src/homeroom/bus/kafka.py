@@ -1,42 +1,29 @@
-"""The bus over Apache Kafka. The only file that knows aiokafka.
+"""The bus over Apache Kafka. Only this file and `kafka_consumer.py` know aiokafka.
 
-What the client leaves open is closed here (reference: aiokafka's issues 703, 847, 1037 and 1039): every send has a
-deadline, after which the producer is replaced; a consumer that receives nothing although there is something ends with
-`BusUnavailable`, so that the process ends and is started anew. Kafka's transactions are not used: delivery is at least
-once and consumers are idempotent.
-
-A handler may take as long as it likes. Heartbeats and rebalances run beside it, and the client's own limit on the time
-between polls is set out of reach, for the watch described above takes its place. Only a rebalance is impatient: a
-handler that needs longer than `Settings.rebalance` while a member comes or goes gets its batch again.
+What the client leaves open is closed here and there (reference: aiokafka's issues 703, 847, 1037 and 1039): every send
+has a deadline, after which the producer is replaced; a consumer that receives nothing although there is something ends.
+Kafka's transactions are not used: delivery is at least once and consumers are idempotent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaConnectionError,
-    KafkaError,
-    TopicAlreadyExistsError,
-    for_code,
-)
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
-from homeroom.bus import BusError, BusUnavailable, Handler, Message, Outgoing, Start, Topic
+from homeroom.bus import BusError, BusUnavailable, Handler, Outgoing, Start, Topic
 from homeroom.bus.deadletter import burial
 from homeroom.bus.delivery import Delivery, Patience, Place
+from homeroom.bus.kafka_consumer import CUT_OFF_SECONDS, KafkaConsumer, shut
 from homeroom.bus.sending import Outstanding, partition_of, size_of
 
 log = logging.getLogger(__name__)
@@ -45,10 +32,6 @@ T = TypeVar("T")
 
 BATCH_BYTES = 1_000_000
 """A batch before compression; a broker's default limit is 1,048,588 bytes after it."""
-FETCH_BYTES = 2_000_000
-CUT_OFF_SECONDS = 2.0
-NO_POLL_LIMIT_MS = 2**31 - 1
-NOWHERE = TopicPartition("", -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +116,7 @@ class KafkaBus:
     async def _count(self, topic: str) -> int:
         """How many partitions a topic has."""
         if topic not in self._counts:
-            count = len(await self._partitions([topic]))
+            count = len(await self.partitions([topic]))
             if not count:
                 raise BusError(f"there is no topic {topic}; create it with ensure_topics")
             self._counts[topic] = count
@@ -159,14 +142,14 @@ class KafkaBus:
                 async with asyncio.timeout(self.deadline):
                     await producer.start()
             except BaseException:
-                await _shut(producer, CUT_OFF_SECONDS)
+                await shut(producer, CUT_OFF_SECONDS)
                 raise
             self._producer, self._broken = producer, False
             return producer
 
     async def _retire(self) -> None:
         if self._producer is not None:
-            await _shut(self._producer, self.deadline / 2)
+            await shut(self._producer, self.deadline / 2)
             self._producer = None
 
     def settled(self, entry: _Entry) -> None:
@@ -202,7 +185,7 @@ class KafkaBus:
     async def ensure_topics(self, topics: Sequence[Topic]) -> None:
         """Create what is missing; existing topics stay as they are."""
         missing = {topic.name: topic for topic in topics if topic.name not in self._counts}
-        for place in await self._partitions(missing):
+        for place in await self.partitions(missing):
             missing.pop(place.topic, None)
         if not missing:
             return
@@ -232,7 +215,7 @@ class KafkaBus:
 
     async def lag(self, group: str, topics: Sequence[str]) -> int:
         """Messages not yet committed by the group, over all partitions."""
-        places = await self._partitions(topics)
+        places = await self.partitions(topics)
         if not places:
             return 0
 
@@ -244,6 +227,10 @@ class KafkaBus:
         first, end = await self.bounds(places)
         return sum(end[place] - max(first[place], done[place].offset if place in done else -1) for place in places)
 
+    async def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """Every partition of those topics that exist."""
+        return list(await self._leaders(topics))
+
     async def bounds(
         self, places: Sequence[TopicPartition]
     ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
@@ -254,15 +241,11 @@ class KafkaBus:
                 await observer.start()
                 return await observer.beginning_offsets(places), await observer.end_offsets(places)
             finally:
-                await _shut(observer, self._settings.deadline)
+                await shut(observer, self._settings.deadline)
 
     async def ping(self) -> None:
         """Return if the bus answers, raise `BusUnavailable` if not."""
-
-        async def hello(admin: AIOKafkaAdminClient) -> None:
-            await admin.describe_cluster()
-
-        await self._ask(hello)
+        await self._ask(AIOKafkaAdminClient.describe_cluster)
 
     async def close(self) -> None:
         """Send what was handed over and close."""
@@ -272,10 +255,6 @@ class KafkaBus:
             self._closed = True
             await self._retire()
         self.give_up(_closed())
-
-    async def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """Every partition of those topics that exist."""
-        return list(await self._leaders(topics))
 
     async def _leaders(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         """Every partition of those topics that exist, and the broker that leads it; -1 while none does."""
@@ -421,277 +400,8 @@ class _Line:
             entry.progress(messages)
 
 
-class KafkaConsumer:
-    """A member of a group, or a listener of its own."""
-
-    def __init__(
-        self,
-        bus: KafkaBus,
-        common: Mapping[str, Any],
-        settings: Settings,
-        topics: Sequence[str],
-        delivery: Delivery,
-        group: str | None,
-        start: Start,
-        max_batch: int,
-    ) -> None:
-        self._bus = bus
-        self._common = common
-        self._settings = settings
-        self._topics = sorted(set(topics))
-        self._delivery = delivery
-        self._group = group
-        self._start = start
-        self._max_batch = max_batch
-        self._sources: dict[TopicPartition, _Source] = {}
-        self._done: dict[TopicPartition, int] = {}
-        self._committing: asyncio.Task[None] | None = None
-        self._moving_since: float | None = None
-        self._stir = asyncio.Event()
-        self._stopping = False
-        self._ended = asyncio.Event()
-        self._ended.set()
-
-    @property
-    def assigned(self) -> frozenset[Place]:
-        """The (topic, partition) pairs this member reads now."""
-        return self._delivery.places
-
-    def pause(self) -> None:
-        """Take no further messages, stay a member of the group."""
-        self._delivery.pause()
-
-    def resume(self) -> None:
-        """Take messages again."""
-        self._delivery.resume()
-
-    async def stop(self) -> None:
-        """Finish the batch in hand, commit, leave the group."""
-        self._stopping = True
-        self._stir.set()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), 3 * self._settings.deadline)
-
-    async def run(self) -> None:
-        """Consume until `stop`; see `homeroom.bus.Consumer.run`."""
-        self._ended.clear()
-        grace = 0.0
-        client = self._client()
-        try:
-            try:
-                async with asyncio.timeout(self._settings.deadline):
-                    await client.start()
-                    if self._group is None:
-                        await self._listen(client)
-                    else:
-                        client.subscribe(self._topics, listener=_Rebalancing(self, client))
-                        self._moving_since = time.monotonic()
-                await self._watch(client)
-            except (KafkaError, TimeoutError) as error:
-                raise BusUnavailable(f"consuming ended: {error!r}; start the consumer again") from error
-            grace = self._settings.deadline
-        finally:
-            await self._delivery.close(grace)
-            await self._committed(grace)
-            await _shut(client, self._settings.deadline)
-            if self._committing is not None:
-                self._committing.cancel()
-            self._ended.set()
-        self._delivery.check()
-
-    def _client(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            group_id=self._group,
-            enable_auto_commit=False,
-            auto_offset_reset=self._start,
-            isolation_level="read_committed",
-            session_timeout_ms=int(self._settings.session * 1000),
-            heartbeat_interval_ms=int(self._settings.heartbeat * 1000),
-            rebalance_timeout_ms=int(self._settings.rebalance * 1000),
-            max_poll_interval_ms=NO_POLL_LIMIT_MS,
-            max_partition_fetch_bytes=FETCH_BYTES,
-            # Joining a group is one request, which is answered when the last member has finished its batch.
-            request_timeout_ms=int((self._settings.rebalance + 10) * 1000),
-            **self._common,
-        )
-
-    async def _listen(self, client: AIOKafkaConsumer) -> None:
-        """Read every partition, keeping nothing."""
-        places = await self._bus._partitions(self._topics)  # noqa: SLF001 - the consumer is a part of its bus
-        if not places:
-            raise BusError(f"none of the topics {', '.join(self._topics)} exists; create them with ensure_topics")
-        client.assign(places)
-        begin = await (client.end_offsets if self._start == "latest" else client.beginning_offsets)(places)
-        for place in places:
-            client.seek(place, begin[place])
-        self.take(client, places)
-
-    def take(self, client: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
-        """Begin to read partitions that were assigned to this member."""
-        self._moving_since = None
-        for place in places:
-            source = _Source(client, place, self._max_batch, partial(self._commit, client) if self._group else None)
-            self._sources[place] = source
-            self._delivery.take((place.topic, place.partition), source)
-
-    async def let_go(self, places: Iterable[TopicPartition]) -> None:
-        """Stop reading partitions before they go to others, finishing batches in hand as far as time allows."""
-        self._moving_since = time.monotonic()
-        self._sources.clear()
-        await self._delivery.release(
-            [(place.topic, place.partition) for place in places], 0.8 * self._settings.rebalance
-        )
-        await self._committed(0.1 * self._settings.rebalance)
-        self._done.clear()
-
-    def _commit(self, client: AIOKafkaConsumer, place: TopicPartition, offset: int) -> None:
-        """Keep progress, together with that of other partitions; handling goes on meanwhile."""
-        self._done[place] = offset
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_all(client))
-
-    async def _commit_all(self, client: AIOKafkaConsumer) -> None:
-        try:
-            while self._done:
-                done, self._done = self._done, {}
-                async with asyncio.timeout(self._settings.deadline):
-                    await client.commit(done)
-        except (CommitFailedError, IllegalStateError):
-            log.info("partitions of %s have moved; their last batches come again at their new owners", self._group)
-        except (TimeoutError, KafkaError) as error:
-            log.warning("progress of %s was not kept, the next batch will tell: %r", self._group, error)
-        finally:
-            self._committing = None
-
-    async def _committed(self, seconds: float) -> None:
-        """Wait for commits on the way."""
-        if self._committing is not None:
-            await asyncio.wait([self._committing], timeout=seconds)
-
-    async def _watch(self, client: AIOKafkaConsumer) -> None:
-        """Wait for the end, and see to it that messages arrive."""
-        looked = time.monotonic()
-        while not self._stopping and not self._delivery.halted.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stir.wait(), 1.0)
-            with suppress(TimeoutError):
-                # Nothing can arrive from nowhere; what arrives are the errors of the client's own tasks.
-                await asyncio.wait_for(client.getmany(NOWHERE), 0.1)
-            if time.monotonic() - looked > self._settings.stall / 4:
-                await self._look_for_stall(client)
-                looked = time.monotonic()
-
-    async def _look_for_stall(self, client: AIOKafkaConsumer) -> None:
-        """Raise `BusUnavailable` if there is something to read for long and nothing came (aiokafka's issue 1037)."""
-        patience = self._settings.stall
-        now = time.monotonic()
-        late = [
-            place
-            for place, source in self._sources.items()
-            if source.waiting_since is not None and now - source.waiting_since > patience
-        ]
-        moving = self._moving_since is not None and now - self._moving_since > patience + self._settings.rebalance
-        if not late and not moving:
-            return
-        try:
-            _, ends = await self._bus.bounds(late or await self._bus._partitions(self._topics))  # noqa: SLF001 - as above
-        except BusUnavailable:
-            return  # The broker is away. The client goes on when it is back, or this notices that it does not.
-        if moving:
-            raise BusUnavailable(f"the group {self._group} gave this member nothing for too long; start it again")
-        for place in late:
-            position = None
-            with suppress(TimeoutError, IllegalStateError):
-                position = await asyncio.wait_for(client.position(place), 2.0)
-            source = self._sources.get(place)
-            still = source is not None and source.waiting_since is not None and now >= source.waiting_since + patience
-            if still and (position is None or position < ends[place]):
-                raise BusUnavailable(
-                    f"{place.topic}[{place.partition}] holds {ends[place]} messages, but none after {position} arrived "
-                    f"for {patience:.0f} s; start the consumer again"
-                )
-
-
-class _Rebalancing(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
-    """Tells a consumer which partitions come and go."""
-
-    def __init__(self, consumer: KafkaConsumer, client: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
-        self._client = client
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """All partitions go before each rebalance."""
-        await self._consumer.let_go(revoked)
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """The partitions of this member, after a rebalance."""
-        self._consumer.take(self._client, assigned)
-
-
-class _Source:
-    """One partition as one consumer reads it."""
-
-    def __init__(
-        self,
-        client: AIOKafkaConsumer,
-        place: TopicPartition,
-        max_batch: int,
-        commit: Callable[[TopicPartition, int], None] | None,
-    ) -> None:
-        self._client = client
-        self._place = place
-        self._max_batch = max_batch
-        self._commit = commit
-        self.waiting_since: float | None = None
-        """When the reader began to wait for the next message, on the monotonic clock; None while it has some."""
-
-    async def fetch(self) -> Sequence[Message]:
-        """Wait up to a second for the next messages."""
-        if self.waiting_since is None:
-            self.waiting_since = time.monotonic()
-        try:
-            fetched = await self._client.getmany(self._place, timeout_ms=1000, max_records=self._max_batch)
-        except KafkaError as error:
-            raise BusUnavailable(f"{self._place.topic} can't be read: {error!r}") from error
-        records = fetched.get(self._place, ())
-        if records:
-            self.waiting_since = None
-        return [
-            Message(
-                record.topic,
-                record.partition,
-                record.offset,
-                (record.key or b"").decode(errors="replace"),
-                record.value or b"",
-                {name: (text or b"").decode(errors="replace") for name, text in record.headers},
-                datetime.fromtimestamp(record.timestamp / 1000, UTC),
-            )
-            for record in records
-        ]
-
-    async def commit(self, offset: int) -> None:
-        """Keep progress, if this is a member of a group."""
-        if self._commit is not None:
-            self._commit(self._place, offset)
-
-
 def _closed() -> BusUnavailable:
     return BusUnavailable("the bus is closed; open it again")
-
-
-async def _shut(client: AIOKafkaProducer | AIOKafkaConsumer, seconds: float) -> None:
-    """Stop a client; one that does not stop in time is cut off (aiokafka's issue 1039)."""
-    try:
-        async with asyncio.timeout(seconds):
-            await client.stop()
-    except (TimeoutError, KafkaError) as error:
-        log.warning("a Kafka client did not stop in order and is cut off: %r", error)
-        producing = isinstance(client, AIOKafkaProducer)
-        connections = client.client if producing else client._client  # noqa: SLF001 - there is no public way
-        with suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(connections.close(), CUT_OFF_SECONDS)
-        if producing and (sender := client._sender.sender_task) is not None:  # noqa: SLF001 - as above
-            sender.cancel()
 
 
 def _configuration(topic: Topic, replicas: int) -> dict[str, str]:

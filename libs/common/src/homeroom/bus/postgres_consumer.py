@@ -16,6 +16,7 @@ import asyncpg
 
 from homeroom.bus import BusError, Message, Start
 from homeroom.bus.delivery import PASSING, Delivery, Lost, Place
+from homeroom.bus.member import Member
 from homeroom.db import CONNECT_SECONDS, Database, load_statements
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Tail:
             moved.set()
 
 
-class PostgresConsumer:
+class PostgresConsumer(Member):
     """A member of a group, or a listener of its own."""
 
     def __init__(
@@ -115,62 +116,22 @@ class PostgresConsumer:
         start: Start,
         max_batch: int,
     ) -> None:
+        super().__init__(
+            topics, delivery, group, start, max_batch, grace=settings.deadline, stop_limit=2 * settings.deadline
+        )
         self._database = database
         self._connect = connect
         self._tail = tail
         self._settings = settings
-        self._topics = sorted(set(topics))
-        self._delivery = delivery
-        self._group = group
-        self._start = start
-        self._max_batch = max_batch
-        self._stir = asyncio.Event()
-        self._stopping = False
-        self._ended = asyncio.Event()
-        self._ended.set()
-
-    @property
-    def assigned(self) -> frozenset[Place]:
-        """The (topic, partition) pairs this member reads now."""
-        return self._delivery.places
-
-    def pause(self) -> None:
-        """Take no further messages, stay a member of the group."""
-        self._delivery.pause()
-
-    def resume(self) -> None:
-        """Take messages again."""
-        self._delivery.resume()
-
-    async def stop(self) -> None:
-        """Finish the batch in hand, commit, leave the group."""
-        self._stopping = True
-        self._stir.set()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), 2 * self._settings.deadline)
 
     async def run(self) -> None:
         """Consume until `stop`; see `homeroom.bus.Consumer.run`."""
-        self._ended.clear()
-        grace = 0.0
-        try:
-            async with self._tail.watch(self._topics, self._stir):
-                await (self._listen() if self._group is None else self._belong(self._group))
-            grace = self._settings.deadline
-        except asyncpg.PostgresError as error:
-            raise BusError(f"consuming ended: {error!r}; start the consumer again") from error
-        finally:
-            await self._delivery.close(grace)
-            self._ended.set()
-        self._delivery.check()
-
-    def _goes_on(self) -> bool:
-        return not self._stopping and not self._delivery.halted.is_set()
-
-    async def _rest(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stir.wait(), seconds)
-        self._stir.clear()
+        async with self._delivering():
+            try:
+                async with self._tail.watch(self._topics, self._stir):
+                    await (self._listen() if self._group is None else self._belong(self._group))
+            except asyncpg.PostgresError as error:
+                raise BusError(f"consuming ended: {error!r}; start the consumer again") from error
 
     async def _listen(self) -> None:
         """Read every partition, keeping nothing."""
