@@ -37,7 +37,7 @@ class GatewaySettings(Settings):
     retries_per_run: int = Field(50, ge=0, description="repeated requests a run may always make")
     max_page_bytes: int = Field(64_000_000, ge=1_000, description="the largest answer that is read")
     confirm_at_most: int = Field(200, ge=0, description="missing records of a collection that are asked for by id")
-    chunks_in_flight: int = Field(16, ge=1, description="chunks on their way to the bus at once")
+    chunks_in_flight: int = Field(64, ge=1, description="chunks on their way to the bus at once")
     page_processes: int = Field(
         default_factory=lambda: min(2, (os.cpu_count() or 1) - 1),
         ge=0,
