@@ -79,6 +79,21 @@ async def test_guardians_stay_away_unless_asked_for(on_postgres: Installation) -
         assert all(not user["agents"] for user in users)
 
 
+async def test_what_is_switched_off_goes(on_postgres: Installation) -> None:
+    """Demographics and guardians that are no longer asked for leave the store at the next sync (B2, B5)."""
+    async with synced_district(on_postgres, students=30, sync_demographics=True) as district:
+        first = await district.sync()
+        options = {"sync_parents": False, "sync_demographics": False}
+        await district.client.call("PATCH", f"/v1/integrations/{district.integration_id}", json={"options": options})
+        second = await district.sync()
+        users = await district.client.list_records("users", district.integration_id)
+
+        assert first["counts"]["demographics"]["added"] > 0
+        assert second["state"] == "succeeded", second
+        assert second["counts"]["demographics"]["removed"] == first["counts"]["demographics"]["added"]
+        assert {user["role"] for user in users}.isdisjoint({"guardian", "parent", "relative"})
+
+
 async def test_counts_add_up(on_postgres: Installation) -> None:
     """Served = added + changed + unchanged + filtered + quarantined, in every run (I9)."""
     async with synced_district(on_postgres) as district:

@@ -45,6 +45,7 @@ class Gateway:
         *,
         served: Mapping[str, int] | None = None,
         chunk_records: int = 2,
+        unwanted: str = "",
         basis: int | None = None,
         attempt: int = 1,
         **completed: Any,
@@ -78,7 +79,9 @@ class Gateway:
         counts = {collection: len(records) for collection, records in upserts.items()}
         counts |= {collection: 1 for collection in removals or {} if collection not in counts} | dict(served or {})
         reports = {
-            collection: CollectionReport(served=count, added=len(upserts.get(collection, ())))
+            collection: CollectionReport(
+                wanted=collection != unwanted, served=count, added=len(upserts.get(collection, ()))
+            )
             for collection, count in counts.items()
         }
         changes.append(

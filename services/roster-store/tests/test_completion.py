@@ -180,6 +180,17 @@ async def test_empty_collection_is_held(gateway: Gateway, database: Database) ->
     assert set(await rows(database, "orgs")) == {"org-North"}
 
 
+async def test_what_is_switched_off_is_removed(gateway: Gateway, database: Database) -> None:
+    """A collection the options switch off is not taken for an empty one: it is removed, and the run is not held."""
+    await gateway.sync(ROSTER)
+    gone = ["enrollment-1-1", "enrollment-2-1", "enrollment-3-1"]
+    fact = await gateway.sync({}, {"enrollments": gone}, served={"enrollments": 0}, unwanted="enrollments")
+
+    assert isinstance(fact, Applied)
+    assert fact.collections["enrollments"].removed == 3
+    assert not any(row["active"] for row in (await rows(database, "enrollments")).values())
+
+
 async def test_manual_records_are_never_touched(gateway: Gateway, database: Database) -> None:
     """A record made by hand keeps its value, whatever the provider says of its id (C9)."""
     await gateway.sync(ROSTER)

@@ -131,6 +131,8 @@ class RecordIssue(_Plain, frozen=True, kw_only=True):
 class CollectionReport(_Plain, frozen=True, kw_only=True):
     """What a fetch saw of one collection. served = added + changed + unchanged + filtered + quarantined (I9)."""
 
+    wanted: bool = True
+    """False for a collection the integration's options switch off: it was not asked for, and what is held goes."""
     served: int = 0
     added: int = 0
     changed: int = 0

@@ -35,6 +35,7 @@ _ASKED_AT_ONCE = 4
 class Counts:
     """What was seen of one collection so far; becomes its `CollectionReport`."""
 
+    wanted: bool = True
     served: int = 0
     added: int = 0
     changed: int = 0
@@ -94,7 +95,7 @@ async def fetch_district(
     wanted = scope.wanted_collections(options)
     for collection, held in known.items():
         if collection not in wanted and len(held):
-            counts = tally.collections.setdefault(collection, Counts(consistent=True))
+            counts = tally.collections.setdefault(collection, Counts(wanted=False, consistent=True))
             for keys in Comparer(held).unseen(_UNSEEN_AT_ONCE):
                 counts.removed += len(keys) // KEY_BYTES
                 await publisher.remove(collection, keys, "configuration")

@@ -20,6 +20,8 @@ class CollectionPlan:
     """Records the provider served, good or not."""
     holds_any: bool
     """Whether the store holds active synced records of it now."""
+    wanted: bool = True
+    """Whether the integration's options ask for it at all."""
     added: int = 0
     changed: int = 0
     removed: int = 0
@@ -40,7 +42,7 @@ class Verdict:
 
 def judge(plan: Mapping[str, CollectionPlan]) -> Verdict:
     """Judge a plan as a whole: one empty collection holds everything back."""
-    empty = [collection for collection, part in plan.items() if part.holds_any and part.served == 0]
+    empty = [collection for collection, part in plan.items() if part.wanted and part.holds_any and part.served == 0]
     if empty:
         return Verdict(
             Code.GUARD_EMPTY_COLLECTION,

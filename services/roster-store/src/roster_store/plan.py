@@ -57,7 +57,9 @@ async def make_plan(
             assert row is not None  # noqa: S101 - an aggregate always gives a row
             added, changed = row["added"], row["changed"]
         holds_any = not first and await connection.fetchval(table.sql("holds_any"), integration_no)
-        collections[collection] = CollectionPlan(report.served, holds_any, added, changed, removed.get(collection, 0))
+        collections[collection] = CollectionPlan(
+            report.served, holds_any, report.wanted, added, changed, removed.get(collection, 0)
+        )
     return Plan(integration_no, fetch_no, first, frozenset(staged), collections)
 
 
