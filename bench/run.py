@@ -37,7 +37,6 @@ from roster_store.feed import END_OF_APPLY
 
 RUN_SECONDS = 3_600
 TARGETS = {"first sync": 2.5, "unchanged sync": 2.0, "1 % day": 2.5}
-MEMORY_MB = 300
 SETTLE_SECONDS = 5
 """Until consumers have joined their groups and processes have started: syncs are timed, not starts."""
 

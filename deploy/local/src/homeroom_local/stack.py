@@ -55,7 +55,6 @@ class Service:
     environment: dict[str, str]
     log: Path
     process: asyncio.subprocess.Process | None = None
-    starts: int = 0
     stopping: bool = False
 
     async def run(self) -> None:
@@ -70,7 +69,6 @@ class Service:
                     stderr=log,
                     start_new_session=True,  # Ctrl-C reaches only us, and we stop them in order
                 )
-            self.starts += 1
             await self.process.wait()
             if not self.stopping:
                 await asyncio.sleep(RESTART_SECONDS)

@@ -11,12 +11,15 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 import msgspec
+from opentelemetry import trace
+
+from homeroom.telemetry import traced_sql
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -84,6 +87,15 @@ async def _set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     )
 
 
+def _traced(name: str) -> AbstractContextManager[object]:
+    """A span for work on the database, as part of a trace that is under way; a service's idle rounds make none."""
+    return traced_sql(name) if trace.get_current_span().is_recording() else nullcontext()
+
+
+def _operation(sql: str) -> str:
+    return sql.split(maxsplit=1)[0]
+
+
 class Database:
     """A pool of connections to one Postgres, for one service's schema."""
 
@@ -146,8 +158,9 @@ class Database:
         """
         for attempt in range(1, tries + 1):
             try:
-                async with self.transaction() as connection:
-                    return await work(connection)
+                with _traced(getattr(getattr(work, "func", work), "__name__", "transaction")):
+                    async with self.transaction() as connection:
+                        return await work(connection)
             except (*TRANSIENT, DatabaseBusy) as error:
                 if attempt == tries or isinstance(error, ValueError):  # asyncpg counts unfit values as interface errors
                     raise
@@ -156,18 +169,21 @@ class Database:
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of one statement."""
-        async with self.connection() as connection:
-            return await connection.fetch(sql, *args)
+        with _traced(_operation(sql)):
+            async with self.connection() as connection:
+                return await connection.fetch(sql, *args)
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """The first row of one statement, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(sql, *args)
+        with _traced(_operation(sql)):
+            async with self.connection() as connection:
+                return await connection.fetchrow(sql, *args)
 
     async def fetchval(self, sql: str, *args: Any) -> Any:
         """The first value of the first row of one statement, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchval(sql, *args)
+        with _traced(_operation(sql)):
+            async with self.connection() as connection:
+                return await connection.fetchval(sql, *args)
 
     async def ping(self) -> None:
         """Return if the database answers."""
