@@ -24,6 +24,7 @@ from starlette.routing import Route
 from homeroom.bus import Message, Outgoing
 from homeroom.clock import SystemClock
 from homeroom.messages import (
+    Bookmark,
     Chunk,
     CollectionReport,
     Fact,
@@ -37,11 +38,13 @@ from homeroom.messages import (
 )
 from homeroom.roster import COLLECTIONS, record_key
 from homeroom.secrets import SealingKeys, generate_key, seal
-from provider_gateway.execution import Execution, Workshop
+from provider_gateway.execution import Execution
 from provider_gateway.gates import HostGates
+from provider_gateway.inbox.storage import NoUploads, Uploads
 from provider_gateway.readers import Readers
 from provider_gateway.settings import GatewaySettings
 from provider_gateway.store import RosterStore
+from provider_gateway.workshop import Workshop
 
 Serve = Callable[[Any], Awaitable[str]]
 
@@ -109,12 +112,16 @@ class FakeStore:
         """Do what the store does with a complete fetch."""
         completed = changes[-1]
         assert isinstance(completed, FetchCompleted)
-        chunks = [change for change in changes if isinstance(change, Chunk)]
+        chunks = [change for change in changes if isinstance(change, Chunk) and change.fetch_id == completed.fetch_id]
         assert sorted(chunk.seq for chunk in chunks) == list(range(completed.chunks))
+        staged: dict[tuple[str, str], int] = {}
         for chunk in chunks:
             held = self.records[chunk.collection]
             for number, record in enumerate(msgspec.json.decode(chunk.records)):
                 fingerprint = int.from_bytes(chunk.fingerprints[number * 8 :][:8], "big", signed=True)
+                if staged.get((chunk.collection, record["sourcedId"]), fingerprint) > fingerprint:
+                    continue
+                staged[chunk.collection, record["sourcedId"]] = fingerprint
                 held[record["sourcedId"]] = (fingerprint, msgspec.json.encode(record))
             gone = {chunk.removed_keys[start : start + 16] for start in range(0, len(chunk.removed_keys), 16)}
             for sourced_id in [one for one in held if record_key(one) in gone]:
@@ -216,7 +223,10 @@ class Gateway:
         self._http = http
         self.integration_id = str(uuid4())
         self.connection: dict[str, Any] = {}
-        self.secret = "secret"
+        self.secrets = {"client_secret": "secret"}
+        self.provider = "oneroster"
+        self.bookmark: Bookmark | None = None
+        self.uploads: Uploads = NoUploads()
         self.tls = TLS
         self.runs = 0
 
@@ -246,6 +256,7 @@ class Gateway:
             keys=SealingKeys([PRIVATE_KEY]),
             gates=HostGates(settings.host_in_flight),
             readers=Readers(0),
+            uploads=self.uploads,
             tls=self.tls,
             clock=SystemClock(),
             worker="worker-1",
@@ -261,11 +272,13 @@ class Gateway:
             "attempt": 1,
             "integration_id": integration_id,
             "organization_id": str(uuid4()),
-            "provider": "oneroster",
+            "provider": self.provider,
             "connection": self.connection,
-            "sealed_secret": seal(PUBLIC_KEY, integration_id, self.secret),
+            "sealed_secret": seal(PUBLIC_KEY, integration_id, msgspec.json.encode(self.secrets)),
             "options": Options(**(options or {})),
             "deadline": datetime.now(UTC) + timedelta(seconds=seconds),
+            "today": datetime.now(UTC).date(),
+            "bookmark": self.bookmark,
         }
         return SyncJob(**(defaults | values))
 
@@ -279,10 +292,11 @@ class Gateway:
         return Outcome(bus.changes(), bus.facts())
 
     async def sync(self, **values: Any) -> Outcome:
-        """Run one job and let the store apply it."""
+        """Run one job and let the store apply it; its bookmark goes out with the next job."""
         outcome = await self.run(**values)
         assert outcome.failure is None, outcome.failure
         self.store.apply(outcome.changes)
+        self.bookmark = outcome.completed.bookmark
         return outcome
 
     def point_at(self, url: str, **connection: Any) -> None:

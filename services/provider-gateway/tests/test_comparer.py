@@ -14,6 +14,7 @@ from provider_gateway.comparer import (
     KEY_BYTES,
     NEW,
     REPEATED,
+    RIVAL,
     UNCHANGED,
     Comparer,
     Known,
@@ -37,16 +38,20 @@ def make_known(records: dict[bytes, int]) -> Known:
 def test_against_a_dictionary(known: dict[bytes, int], served: list[list[tuple[bytes, int, bool]]]) -> None:
     """Whatever is served in whatever order, every verdict is what a dictionary of everything would give."""
     comparer = Comparer(make_known(known))
-    seen: set[bytes] = set()
+    seen: dict[bytes, int | None] = {}  # the greatest value that was compared, if any was
     for page in served:
         compared = [(key, value) for key, value, only_marked in page if not only_marked]
         expected = []
         for key, value in compared:
-            if key in seen:
+            first = seen.get(key)
+            if key not in seen:
+                expected.append(NEW if key not in known else UNCHANGED if known[key] == value else CHANGED)
+                seen[key] = value
+            elif first is None or (key in known and value <= first):
                 expected.append(REPEATED)
             else:
-                expected.append(NEW if key not in known else UNCHANGED if known[key] == value else CHANGED)
-            seen.add(key)
+                expected.append(RIVAL)
+                seen[key] = value
         kinds = comparer.compare(b"".join(key for key, _ in compared), np.array([v for _, v in compared], np.int64))
         assert kinds.tolist() == expected
 
@@ -56,11 +61,29 @@ def test_against_a_dictionary(known: dict[bytes, int], served: list[list[tuple[b
         for number, key in enumerate(marked):
             assert (bool(is_known[number]), bool(repeated[number])) == (key in known, key in before)
             before.add(key)
-        seen = before
+            seen.setdefault(key, None)
     assert comparer.distinct == len(seen)
     unseen = b"".join(comparer.unseen(2))
-    assert {unseen[start : start + KEY_BYTES] for start in range(0, len(unseen), KEY_BYTES)} == set(known) - seen
-    assert comparer.unseen_count == len(set(known) - seen) == len(unseen) // KEY_BYTES
+    assert {unseen[start : start + KEY_BYTES] for start in range(0, len(unseen), KEY_BYTES)} == set(known) - seen.keys()
+    assert comparer.unseen_count == len(set(known) - seen.keys()) == len(unseen) // KEY_BYTES
+
+
+@given(
+    st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=4), min_size=2, max_size=2),
+    st.one_of(st.none(), st.integers(-3, 3)),
+)
+def test_twins_settle(orders: list[list[int]], held: int | None) -> None:
+    """A sourcedId served several times ends as its greatest version, in whatever order and night after night."""
+    key = record_key("twin")
+    for versions in (*orders, [*reversed(orders[1])]):
+        known = make_known({} if held is None else {key: held})
+        comparer = Comparer(known)
+        staged = [
+            value for value in versions
+            if comparer.compare(key, np.array([value], np.int64))[0] in (NEW, CHANGED, RIVAL)
+        ]  # fmt: skip
+        held = max(staged, default=held)
+        assert held == max(versions)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))

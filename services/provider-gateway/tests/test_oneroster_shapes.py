@@ -46,7 +46,7 @@ def read_one(collection: str, **fields: Any) -> Any:
 
 def refuse(collection: str, **fields: Any) -> tuple[Code, str | None]:
     page = read(collection, SAMPLES[collection] | fields)
-    canonical = prepare(page.records, suspicious=page.suspicious)
+    canonical, _ = prepare(page.records, suspicious=page.suspicious)
     (problem,) = [*page.refused, *canonical.refused]
     return problem.code, problem.field
 
@@ -261,7 +261,7 @@ def test_bytes_that_are_no_text() -> None:
     """A record with bytes that are no UTF-8 is quarantined, its neighbours are not."""
     body = json.dumps({"users": [USER, USER | {"sourcedId": "u2", "familyName": "@"}]}).encode().replace(b"@", b"\xff")
     page = read("users", body=body)
-    canonical = prepare(page.records, suspicious=page.suspicious)
+    canonical, _ = prepare(page.records, suspicious=page.suspicious)
     assert [canonical.sourced_id(number) for number in range(len(canonical))] == ["u1"]
     assert [problem.code for problem in canonical.refused] == [Code.BAD_TEXT]
 
@@ -272,7 +272,7 @@ def test_numbers_nobody_can_mean() -> None:
         b'"x": 0', b'"x": ' + b"9" * 5000
     ).replace(b'"y": 1', b'"y": NaN')
     page = read("users", body=body)
-    canonical = prepare(page.records, suspicious=page.suspicious)
+    canonical, _ = prepare(page.records, suspicious=page.suspicious)
     assert len(canonical) + len(canonical.refused) == 1
 
 

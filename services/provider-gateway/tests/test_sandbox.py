@@ -20,7 +20,7 @@ async def sandbox(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr("provider_gateway.client._LONGEST_PAUSE_SECONDS", 0.05)
     async with running_sandbox(create_district(seed=3, students=60)) as sandbox:
         gateway.point_at(sandbox.url, client_id=sandbox.client_id)
-        gateway.secret = sandbox.client_secret
+        gateway.secrets = {"client_secret": sandbox.client_secret}
         yield sandbox
 
 
@@ -154,7 +154,7 @@ async def test_token_that_can_not_be_renewed(gateway: Any, sandbox: Sandbox) -> 
 async def test_wrong_secret(gateway: Any, sandbox: Sandbox, auth: str) -> None:
     """A wrong secret fails within seconds, without one try more than needed to be sure."""
     gateway.point_at(sandbox.url, auth=auth, client_id=sandbox.client_id, token_url=sandbox.token_url)
-    gateway.secret = "wrong"
+    gateway.secrets = {"client_secret": "wrong"}
     began = time.monotonic()
     outcome = await gateway.run()
 

@@ -308,7 +308,7 @@ async def test_no_person_and_no_secret_is_told(
     for name in ("httpx2", "httpcore2", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     canaries = ("canary-secret", "Canaria", "canary@example.org", "u-canary", "limit=", "canary-consumer")
-    town.gateway.secret = "canary-secret"
+    town.gateway.secrets = {"client_secret": "canary-secret"}
     town.gateway.connection |= {"client_id": "canary-consumer"}
     person = {"givenName": "Canaria", "email": "canary@example.org", "sourcedId": "u-canary"}
     provider.collections["users"] = [user("-canary", **person), user(2, **person, role="wizard") | {"sourcedId": "u2"}]

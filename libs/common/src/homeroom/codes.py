@@ -45,6 +45,29 @@ class Code(StrEnum):
     RUN_CANCELLED = "RUN_CANCELLED"
     RUN_INTERNAL = "RUN_INTERNAL"
     WORKER_STOPPED = "WORKER_STOPPED"
+    SSRF_BLOCKED = "SSRF_BLOCKED"
+    PROV_CHANGED = "PROV_CHANGED"
+    PROV_PAUSED = "PROV_PAUSED"
+    PROV_APP_DISABLED = "PROV_APP_DISABLED"
+    DELTA_DRIFT = "DELTA_DRIFT"
+    DELTA_UNSUPPORTED = "DELTA_UNSUPPORTED"
+    DELTA_NOT_ENOUGH = "DELTA_NOT_ENOUGH"
+    CLEVER_EVENTS_GAP = "CLEVER_EVENTS_GAP"
+    SCHOOL_INCOMPLETE = "SCHOOL_INCOMPLETE"
+    GUARD_SCHOOL_MISSING = "GUARD_SCHOOL_MISSING"
+    UPLOAD_MISSING = "UPLOAD_MISSING"
+    UPLOAD_TOO_LARGE = "UPLOAD_TOO_LARGE"
+    SFTP_INCOMPLETE_SET = "SFTP_INCOMPLETE_SET"
+    SFTP_IO = "SFTP_IO"
+    ZIP_UNSAFE = "ZIP_UNSAFE"
+    CSV_MANIFEST = "CSV_MANIFEST"
+    CSV_ENCODING = "CSV_ENCODING"
+    CSV_HEADER = "CSV_HEADER"
+    CSV_ROW = "CSV_ROW"
+    CSV_DELTA_GAP = "CSV_DELTA_GAP"
+    CSV_STALE = "CSV_STALE"
+    OPTIONS_NEED_BULK = "OPTIONS_NEED_BULK"
+    PEOPLE_UNMATCHED = "PEOPLE_UNMATCHED"
     # why a record is quarantined or noted
     RECORD_NO_ID = "RECORD_NO_ID"
     RECORD_INVALID = "RECORD_INVALID"
@@ -55,6 +78,9 @@ class Code(StrEnum):
     BAD_ENUM = "BAD_ENUM"
     DUP_SOURCED_ID = "DUP_SOURCED_ID"
     PAGE_SHIFT_DETECTED = "PAGE_SHIFT_DETECTED"
+    REF_MISSING = "REF_MISSING"
+    ID_REUSE_SUSPECTED = "ID_REUSE_SUSPECTED"
+    FIELD_MASKED = "FIELD_MASKED"
     # what an API call is answered with
     REQUEST_INVALID = "REQUEST_INVALID"
     TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - the name of a code, not a secret
@@ -68,6 +94,8 @@ class Code(StrEnum):
     SCOPE_REFUSED = "SCOPE_REFUSED"
     CLIENT_EXISTS = "CLIENT_EXISTS"
     SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
+    PROVIDER_UNFIT = "PROVIDER_UNFIT"
+    ANSWER_PENDING = "ANSWER_PENDING"
     INTEGRATION_DELETED = "INTEGRATION_DELETED"
     SECRET_REQUIRED = "SECRET_REQUIRED"  # noqa: S105 - the name of a code, not a secret
     ENDPOINT_REFUSED = "ENDPOINT_REFUSED"
@@ -201,6 +229,130 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "It was shut down or replaced, and the run did not finish within its grace period.",
         "Nothing to do; the run is tried again by itself.",
     ),
+    Code.SSRF_BLOCKED: CodeEntry(
+        "An address led somewhere it may not",
+        "The provider's address, or a redirection it sent, leads to a private network, to another host or away "
+        "from https.",
+        "Enter the provider's own public https address; Homeroom never follows a redirection.",
+    ),
+    Code.PROV_CHANGED: CodeEntry(
+        "The provider's data changed while they were read",
+        "The provider published a new version of the roster between the first and the last page, several times in "
+        "a row.",
+        "Run the sync again; choose an hour at which the district does not publish its roster.",
+    ),
+    Code.PROV_PAUSED: CodeEntry(
+        "The provider has paused this district",
+        "The provider says that the district's data are paused, being repaired or not yet shared, so nothing "
+        "missing means anything.",
+        "Ask the district to resume its sync at the provider; the roster stays as it is until then.",
+    ),
+    Code.PROV_APP_DISABLED: CodeEntry(
+        "The district has switched this application off",
+        "The provider lists the application, but not as enabled for this district.",
+        "Ask the district's admin to enable the application in the provider's console.",
+    ),
+    Code.DELTA_DRIFT: CodeEntry(
+        "Increments from this provider can't be trusted",
+        "The provider's list of changes did not lead to the roster it has: changes were not stamped, or records "
+        "vanished without a word.",
+        "Nothing; everything was compared and put right, and is compared at every sync until the integration is "
+        "reset or edited.",
+    ),
+    Code.DELTA_UNSUPPORTED: CodeEntry(
+        "This provider can't be asked for changes only",
+        "It ignores the question for records modified since a date, or answers it wrongly.",
+        "Nothing; everything is compared at every sync.",
+    ),
+    Code.DELTA_NOT_ENOUGH: CodeEntry(
+        "Changes alone could not answer what the options ask",
+        "An option depends on today's date or on other records, so records that did not change may have to come or go.",
+        "Nothing; everything is compared at every sync.",
+    ),
+    Code.CLEVER_EVENTS_GAP: CodeEntry(
+        "Clever no longer has the events since the last sync",
+        "Clever keeps events for 30 days, and the last one that was seen is not among them.",
+        "Nothing; everything was compared instead.",
+    ),
+    Code.SCHOOL_INCOMPLETE: CodeEntry(
+        "The data of a school are incomplete",
+        "A school has students but no classes, classes but no students, too many references that lead nowhere, or "
+        "was refused by the provider.",
+        "Ask the district to complete the school's data, or exclude the school; its records stay as they were and "
+        "the other schools go on.",
+    ),
+    Code.GUARD_SCHOOL_MISSING: CodeEntry(
+        "A school is missing",
+        "A school that was there before is not served any more, though people and classes belong to it.",
+        "Ask the district whether the school is still shared with this application; exclude it if it is to go. "
+        "Its records stay as they were.",
+    ),
+    Code.UPLOAD_MISSING: CodeEntry(
+        "There is no set of files to read",
+        "No complete set of files was received for this integration, or the last one is older than files are kept.",
+        "Have the district upload a complete set, over SFTP or by hand.",
+    ),
+    Code.UPLOAD_TOO_LARGE: CodeEntry(
+        "The files are larger than allowed",
+        "The upload has more bytes or more files than this installation takes.",
+        "Upload only the OneRoster files; ask the operator to raise the limit if the district is really that large.",
+    ),
+    Code.SFTP_INCOMPLETE_SET: CodeEntry(
+        "The set of files is not complete",
+        "The manifest, or a file that it names, has not arrived, or is still being written.",
+        "Upload what is missing; the sync begins by itself once the set is complete and at rest.",
+    ),
+    Code.SFTP_IO: CodeEntry(
+        "The uploaded files could not be read",
+        "The storage of uploads failed, or a file is not as it was received.",
+        "Run the sync again; upload the set again if it repeats.",
+    ),
+    Code.ZIP_UNSAFE: CodeEntry(
+        "The archive is not safe to open",
+        "It is damaged, encrypted, nested, holds links or paths that lead out of it, the same file twice, or "
+        "unpacks to far more than it is.",
+        "Make a plain zip with the OneRoster CSV files at its root and upload it again.",
+    ),
+    Code.CSV_MANIFEST: CodeEntry(
+        "The manifest can't be used",
+        "manifest.csv is missing, unreadable, or names a OneRoster version that does not exist.",
+        "Export the set again, with a manifest of OneRoster 1.1 or 1.2.",
+    ),
+    Code.CSV_ENCODING: CodeEntry(
+        "A file is not UTF-8",
+        "OneRoster files are UTF-8; another encoding is refused, for guessing would put wrong letters into names.",
+        "Export the file named in the run's log as UTF-8.",
+    ),
+    Code.CSV_HEADER: CodeEntry(
+        "A file's header row is not OneRoster's",
+        "A required column is missing, one appears twice, or there is no header at all.",
+        "Export the file named in the run's log with the headers of the OneRoster specification.",
+    ),
+    Code.CSV_ROW: CodeEntry(
+        "A row could not be read",
+        "It has another number of cells than the header, a quote that is never closed, or a cell beyond all size.",
+        "Correct the rows named in the run's log in the SIS; the record keeps its last good value.",
+    ),
+    Code.CSV_DELTA_GAP: CodeEntry(
+        "Changes were uploaded without what they build on",
+        "A delta set needs every set before it; one is missing, failed, or no bulk set was ever read.",
+        "Upload a bulk set.",
+    ),
+    Code.CSV_STALE: CodeEntry(
+        "The set of files is older than what was read before",
+        "Its files were made before those of the last set that was applied.",
+        "Upload the newest export; if an older state is really wanted, reset the integration first.",
+    ),
+    Code.OPTIONS_NEED_BULK: CodeEntry(
+        "A delta set can't be read with these options",
+        "Options that depend on dates, terms or schools need the whole roster to be decided.",
+        "Have the district upload bulk sets, or switch these options off.",
+    ),
+    Code.PEOPLE_UNMATCHED: CodeEntry(
+        "Some people could not be joined to the SIS's",
+        "Their e-mail address is missing, unknown in the organization's roster, or belongs to several people there.",
+        "Compare the people named in the list with the SIS; nothing is guessed.",
+    ),
     Code.RECORD_NO_ID: CodeEntry(
         "A record has no sourcedId", "It can't be told from others.", "Give the record an id in the SIS."
     ),
@@ -235,6 +387,22 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "The provider's data changed while it was read",
         "Counts differed between the first and the last page, so nobody was taken for gone.",
         "Nothing to do; the next sync completes the picture.",
+    ),
+    Code.REF_MISSING: CodeEntry(
+        "A record points to one that is not there",
+        "An enrollment names a person or class that was not served, was refused, or is gone.",
+        "Ask the district to share what it points to, or to remove it; it is taken as soon as that is there.",
+    ),
+    Code.ID_REUSE_SUSPECTED: CodeEntry(
+        "An id may have been given to somebody else",
+        "A known sourcedId came back with another name, address and identifier.",
+        "Ask the district whether the id was given to another person; the new values were taken.",
+    ),
+    Code.FIELD_MASKED: CodeEntry(
+        "A field is masked or the same for everybody",
+        "The district hides the field (as ClassLink's DataGuard does), or fills it with one value for all.",
+        "Ask the district to share the field if it is needed; until then it is treated as absent and nobody is "
+        "matched by it.",
     ),
     Code.REQUEST_INVALID: CodeEntry(
         "The request has unknown or wrong fields",
@@ -284,6 +452,16 @@ CATALOGUE: dict[Code, CodeEntry] = {
     ),
     Code.CLIENT_EXISTS: CodeEntry(
         "There is a client with this id", "Client ids are unique and are not used again.", "Choose another id."
+    ),
+    Code.PROVIDER_UNFIT: CodeEntry(
+        "This kind of provider has no such thing",
+        "The call is for integrations that are fed by files, or for those that are asked over the network.",
+        "Use the call that fits the integration's provider.",
+    ),
+    Code.ANSWER_PENDING: CodeEntry(
+        "The provider has not answered yet",
+        "The question was put to the provider, and its answer takes longer than a request may.",
+        "Ask again in a moment; the same answer is then there.",
     ),
     Code.SYNC_IN_PROGRESS: CodeEntry(
         "A run of this integration is under way",

@@ -7,7 +7,7 @@ repeats, zombies and overtaken work are recognised (fencing).
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -23,13 +23,19 @@ def jobs_topic(region: str) -> str:
     return f"sync-jobs.{region}"
 
 
+def inquiries_topic(region: str) -> str:
+    """The topic of questions that workers of a region answer at once, beside their jobs."""
+    return f"inquiries.{region}"
+
+
 JOB_TOPICS = tuple(Topic(jobs_topic(region), partitions=12) for region in REGIONS)
+INQUIRY_TOPICS = tuple(Topic(inquiries_topic(region), partitions=3, retention_seconds=3600) for region in REGIONS)
 CANCELLATIONS = Topic("sync-cancellations", partitions=1, retention_seconds=24 * 3600)
 ROSTER_CHANGES = Topic("roster-changes", partitions=12, retention_seconds=3 * 24 * 3600)
 SYNC_FACTS = Topic("sync-facts", partitions=6)
 TENANCY = Topic("tenancy", partitions=1, compacted=True)
 ROSTER_EVENTS = Topic("roster-events", partitions=12)
-TOPICS = (*JOB_TOPICS, CANCELLATIONS, ROSTER_CHANGES, SYNC_FACTS, TENANCY, ROSTER_EVENTS)
+TOPICS = (*JOB_TOPICS, *INQUIRY_TOPICS, CANCELLATIONS, ROSTER_CHANGES, SYNC_FACTS, TENANCY, ROSTER_EVENTS)
 
 MAX_CHUNK_RECORDS = 500
 MAX_CHUNK_BYTES = 512 * 1024
@@ -55,7 +61,39 @@ class Options(_Plain, frozen=True, kw_only=True, forbid_unknown_fields=True):
     excluded_schools: tuple[str, ...] = ()
 
 
-# ── sync-jobs.<region> and sync-cancellations: scheduler → gateway ────────────────────────────────────────────────
+Mode = Literal["full", "delta"]
+"""Whether everything is read and compared, or only what changed since the last sync (C6)."""
+
+
+class Bookmark(_Plain, frozen=True, kw_only=True):
+    """What the next fetch may go on from: made by the gateway, kept by the scheduler, given back with the next job.
+
+    It is handed over only when the fetch that made it was applied; a reset or an edit drops it.
+    """
+
+    at: datetime
+    """When the fetch began, by the gateway's clock."""
+    canonical: int
+    """`roster.CANONICAL_VERSION` of the fetch; a bookmark of another version is of no use."""
+    state: dict[str, Any] = {}
+    """The provider's own: a cursor, a revision, stated counts. Never personal data."""
+    masked: tuple[str, ...] = ()
+    """Fields of users that were masked or alike for everybody, and so taken for absent (C13)."""
+    increments: bool = False
+    """Whether the provider can be asked for changes since then."""
+    distrusted: bool = False
+    """Whether increments were found wrong; everything is compared until a reset or an edit."""
+
+
+class UploadRef(_Plain, frozen=True, kw_only=True):
+    """A complete set of files in the inbox; `number` counts an integration's sets in the order they were received."""
+
+    id: str
+    number: int
+    received_at: datetime
+
+
+# ── sync-jobs.<region>, inquiries.<region> and sync-cancellations: scheduler → gateway ────────────────────────────
 
 
 class SyncJob(_Wire, frozen=True, kw_only=True, tag="sync-job"):
@@ -72,7 +110,32 @@ class SyncJob(_Wire, frozen=True, kw_only=True, tag="sync-job"):
     sealed_secret: str
     options: Options
     deadline: datetime
-    mode: Literal["full"] = "full"
+    sis: str | None = None
+    """The SIS behind the provider, as the admin named it (A4)."""
+    today: date
+    """The date in the integration's time zone when the run began: what date rules are decided by (C3)."""
+    mode: Mode = "full"
+    bookmark: Bookmark | None = None
+    """Of the last applied fetch. With mode `full` it serves to check that increments would have been right."""
+    upload: UploadRef | None = None
+    """The set of files to read, for providers that are fed by files."""
+
+
+class Inquiry(_Wire, frozen=True, kw_only=True, tag="inquiry"):
+    """A question about an integration that a worker answers with `Answered`, without a run (C4, C11)."""
+
+    inquiry_id: str
+    kind: Literal["verify", "schools"]
+    integration_id: str
+    organization_id: str
+    provider: str
+    connection: dict[str, Any]
+    sealed_secret: str
+    options: Options
+    deadline: datetime
+    sis: str | None = None
+    today: date
+    upload: UploadRef | None = None
 
 
 class CancelRun(_Wire, frozen=True, kw_only=True, tag="cancel-run"):
@@ -97,6 +160,7 @@ class FetchStarted(_Wire, frozen=True, kw_only=True, tag="fetch-started"):
     organization_id: str
     basis: int
     """The number of the apply whose result the fetch is compared with; 0 before the first."""
+    provider: str = ""
 
 
 RemovalReason = Literal["tombstone", "absent", "confirmed", "configuration"]
@@ -120,17 +184,21 @@ class Chunk(_Wire, frozen=True, kw_only=True, tag="chunk"):
 
 
 class RecordIssue(_Plain, frozen=True, kw_only=True):
-    """A record that could not be taken as it came; its last good value is kept."""
+    """Something to know about a record, a school or a whole collection; without personal data."""
 
     collection: str
     sourced_id: str | None
     code: Code
     field: str | None = None
+    detail: str | None = None
+    """A few words more, where the code does not say it all ("no classes")."""
 
 
 class CollectionReport(_Plain, frozen=True, kw_only=True):
     """What a fetch saw of one collection. served = added + changed + unchanged + filtered + quarantined (I9)."""
 
+    whole: bool = True
+    """Whether all of it was read; False where only changes were."""
     wanted: bool = True
     """False for a collection the integration's options switch off: it was not asked for, and what is held goes."""
     served: int = 0
@@ -161,6 +229,15 @@ class FetchCompleted(_Wire, frozen=True, kw_only=True, tag="fetch-completed"):
     collections: dict[str, CollectionReport]
     issues: tuple[RecordIssue, ...] = ()
     """At most `MAX_REPORTED_ISSUES`; the counts are exact."""
+    mode: Mode = "full"
+    """What the fetch came to; `full` also where changes were asked for and could not be used."""
+    mode_code: Code | None = None
+    """Why the mode is another than was asked for."""
+    bookmark: Bookmark | None = None
+    refused_schools: dict[str, str] = {}
+    """Schools (sourcedId) some of whose data the provider refused, with a few words why; they stay as they were."""
+    duplicates: bool = False
+    """Whether a sourcedId may be staged more than once: the version with the greatest fingerprint counts."""
 
 
 class FetchAbandoned(_Wire, frozen=True, kw_only=True, tag="fetch-abandoned"):
@@ -207,6 +284,8 @@ class Fetched(_Fact, frozen=True, kw_only=True, tag="fetched"):
     fetch_id: str
     collections: dict[str, CollectionReport]
     issues: tuple[RecordIssue, ...] = ()
+    mode: Mode = "full"
+    mode_code: Code | None = None
 
 
 class Applied(_Fact, frozen=True, kw_only=True, tag="applied"):
@@ -220,6 +299,10 @@ class Applied(_Fact, frozen=True, kw_only=True, tag="applied"):
     teachers: int = 0
     classes: int = 0
     """Active afterwards, for C5's matched and imported counts."""
+    mode: Mode = "full"
+    mode_code: Code | None = None
+    bookmark: Bookmark | None = None
+    """As in `FetchCompleted`; None where the next fetch must not build on this one."""
 
 
 class Held(_Fact, frozen=True, kw_only=True, tag="held"):
@@ -240,7 +323,56 @@ class Failed(_Fact, frozen=True, kw_only=True, tag="failed"):
     again: bool = False
 
 
+class School(_Plain, frozen=True, kw_only=True):
+    """A school as the provider names it, for the exclusion dialog (C4)."""
+
+    sourced_id: str
+    name: str
+    identifier: str | None = None
+
+
+class Finding(_Plain, frozen=True, kw_only=True):
+    """One line of a verification (C11)."""
+
+    check: str
+    """What was looked at: `address`, `credentials`, a collection's name, `masked fields`, ..."""
+    ok: bool
+    detail: str
+    """A plain sentence without personal data or secrets."""
+    code: Code | None = None
+    count: int | None = None
+    """How many records the provider says there are, or showed."""
+
+
+class Answered(_Wire, frozen=True, kw_only=True, tag="answered"):
+    """The answer to an `Inquiry`. With a code the question could not be answered, or the verification failed."""
+
+    inquiry_id: str
+    integration_id: str
+    at: datetime
+    code: Code | None = None
+    detail: str | None = None
+    findings: tuple[Finding, ...] = ()
+    schools: tuple[School, ...] = ()
+
+
+class UploadReceived(_Wire, frozen=True, kw_only=True, tag="upload-received"):
+    """A complete set of files is in the inbox, whichever way it came (A2, A6)."""
+
+    upload_id: str
+    integration_id: str
+    at: datetime
+    via: Literal["sftp", "rest"]
+    files: int
+    bytes: int
+    digest: str
+    """SHA-256 over the files' names and contents, in hex."""
+
+
 Fact = Claimed | Progress | Fetched | Applied | Held | Failed
+"""What moves a run."""
+SyncFact = Fact | Answered | UploadReceived
+"""All that travels on `sync-facts`."""
 
 # ── tenancy: scheduler → store, sso (compacted) ───────────────────────────────────────────────────────────────────
 
@@ -252,6 +384,16 @@ class OrganizationState(_Wire, frozen=True, kw_only=True, tag="organization"):
     name: str
 
 
+class SftpAccount(_Plain, frozen=True, kw_only=True):
+    """How a district signs in to the inbox: nothing here opens it by itself."""
+
+    username: str
+    password_hash: str | None = None
+    """Salted scrypt, as `homeroom.secrets.hash_password` writes it."""
+    public_keys: tuple[str, ...] = ()
+    """OpenSSH's one-line form."""
+
+
 class IntegrationState(_Wire, frozen=True, kw_only=True, tag="integration"):
     """An integration as it is now, without its connection."""
 
@@ -261,6 +403,7 @@ class IntegrationState(_Wire, frozen=True, kw_only=True, tag="integration"):
     provider: str
     region: str
     state: Literal["active", "deleted"]
+    sftp: SftpAccount | None = None
 
 
 TenancyState = OrganizationState | IntegrationState
@@ -271,7 +414,8 @@ _encode = msgspec.json.Encoder().encode
 _JOBS = msgspec.json.Decoder(SyncJob)
 _CANCELLATIONS = msgspec.json.Decoder(CancelRun)
 _CHANGES: msgspec.json.Decoder[RosterChange] = msgspec.json.Decoder(RosterChange)
-_FACTS: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(Fact)
+_INQUIRIES = msgspec.json.Decoder(Inquiry)
+_FACTS: msgspec.json.Decoder[SyncFact] = msgspec.json.Decoder(SyncFact)
 _TENANCY: msgspec.json.Decoder[TenancyState] = msgspec.json.Decoder(TenancyState)
 
 T = TypeVar("T")
@@ -299,7 +443,12 @@ def read_change(message: Message) -> RosterChange:
     return _decode(_CHANGES, message)
 
 
-def read_fact(message: Message) -> Fact:
+def read_inquiry(message: Message) -> Inquiry:
+    """Decode an inquiry; `Reject` if it can't be read."""
+    return _decode(_INQUIRIES, message)
+
+
+def read_fact(message: Message) -> SyncFact:
     """Decode a fact; `Reject` if it can't be read."""
     return _decode(_FACTS, message)
 
@@ -314,6 +463,11 @@ def to_jobs(job: SyncJob, region: str) -> Outgoing:
     return Outgoing(jobs_topic(region), job.integration_id, _encode(job))
 
 
+def to_inquiries(inquiry: Inquiry, region: str) -> Outgoing:
+    """A question on its region's topic."""
+    return Outgoing(inquiries_topic(region), inquiry.integration_id, _encode(inquiry))
+
+
 def to_cancellations(cancel: CancelRun) -> Outgoing:
     """A cancellation for all workers."""
     return Outgoing(CANCELLATIONS.name, cancel.run_id, _encode(cancel))
@@ -324,7 +478,7 @@ def to_changes(change: RosterChange) -> Outgoing:
     return Outgoing(ROSTER_CHANGES.name, change.integration_id, _encode(change))
 
 
-def to_facts(fact: Fact) -> Outgoing:
+def to_facts(fact: SyncFact) -> Outgoing:
     """A fact, in the order of its integration."""
     return Outgoing(SYNC_FACTS.name, fact.integration_id, _encode(fact))
 

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import xxhash
 
+CANONICAL_VERSION = 1
+"""Grows when the same record of a provider becomes other canonical bytes than before."""
 MAX_TEXT = 2_000
 """Longest text of a single field, in characters; longer values are refused as FIELD_TOO_LONG."""
 
@@ -141,6 +143,12 @@ class Demographics(Record, frozen=True, kw_only=True, omit_defaults=True, rename
     state_of_birth_abbreviation: str | None = None
     city_of_birth: str | None = None
     public_school_residence_status: str | None = None
+    frl_status: str | None = None
+    """Free or reduced lunch, in the provider's words (B5)."""
+    iep_status: bool | None = None
+    """Whether there is an individual education plan (B5)."""
+    ell_status: bool | None = None
+    """Whether the student is an English language learner (B5)."""
 
 
 AnyRecord = Org | AcademicSession | Course | Class | User | Enrollment | Demographics

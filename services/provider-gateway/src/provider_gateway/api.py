@@ -52,6 +52,6 @@ def _describe(provider: Provider) -> ProviderKind:
     return ProviderKind(
         kind=provider.kind,
         title=provider.title,
-        connection_schema=dict(provider.connection_schema),
+        connection_schema=provider.connection_model.model_json_schema(),
         capabilities=dict(provider.capabilities),
     )

@@ -17,12 +17,13 @@ from homeroom.secrets import SealingKeys
 from homeroom.service import Parts, create_app, run_api, run_roles, run_worker
 from homeroom.settings import SettingsError
 from provider_gateway.api import router
-from provider_gateway.execution import Workshop
 from provider_gateway.gates import HostGates
+from provider_gateway.inbox.storage import NoUploads
 from provider_gateway.readers import Readers
 from provider_gateway.settings import GatewaySettings
 from provider_gateway.store import SCOPE, RosterStore
 from provider_gateway.worker import Worker, name_worker
+from provider_gateway.workshop import Workshop
 
 NAME = "provider-gateway"
 
@@ -59,6 +60,7 @@ async def work(settings: GatewaySettings, parts: Parts, stop: asyncio.Event) -> 
         keys=keys,
         gates=HostGates(settings.host_in_flight),
         readers=readers,
+        uploads=NoUploads(),
         tls=httpx2.create_ssl_context(trust_env=False),
         clock=SystemClock(),
         worker=name_worker(),

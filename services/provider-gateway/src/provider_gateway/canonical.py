@@ -55,6 +55,13 @@ class Canonical:
         """Where a record begins in `body`."""
         return int(self.ends[number - 1]) + 1 if number else 0
 
+    def only(self, chosen: NDArray[np.bool_]) -> Canonical:
+        """Some of the records, by a mask."""
+        numbers = np.nonzero(chosen)[0].tolist()
+        encoded = [self.encoded(number) for number in numbers]
+        keys = np.frombuffer(self.keys, "V16")[chosen].tobytes()
+        return Canonical(b",".join(encoded), _ends_of(encoded), keys, self.fingerprints[chosen])
+
     def sourced_id(self, number: int) -> str:
         """The id of one record, read back out of its bytes: it is seldom asked for."""
         return msgspec.json.decode(self.encoded(number), type=_Id).sourced_id
@@ -65,8 +72,11 @@ class _Id(msgspec.Struct, rename="camel"):
 
 
 def _pack(sourced_ids: Sequence[str], encoded: Sequence[bytes], refused: list[RecordProblem]) -> Canonical:
-    ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1) - 1
-    return Canonical(b",".join(encoded), ends, keys_of(sourced_ids), fingerprints_of(encoded), refused)
+    return Canonical(b",".join(encoded), _ends_of(encoded), keys_of(sourced_ids), fingerprints_of(encoded), refused)
+
+
+def _ends_of(encoded: Sequence[bytes]) -> NDArray[np.int64]:
+    return np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1) - 1
 
 
 def keys_of(sourced_ids: Iterable[str]) -> bytes:
@@ -84,8 +94,8 @@ def fingerprints_of(encoded: Sequence[bytes]) -> NDArray[np.int64]:
     return signed
 
 
-def prepare(records: list[Record], *, suspicious: bool) -> Canonical:
-    """Encode and hash records, refusing those that hold what can't be stored.
+def prepare(records: list[Record], *, suspicious: bool) -> tuple[Canonical, list[Record]]:
+    """Encode and hash records, refusing those that hold what can't be stored; also gives those that were taken.
 
     Args:
         records: the records of a page.
@@ -97,7 +107,7 @@ def prepare(records: list[Record], *, suspicious: bool) -> Canonical:
         except _UNSTORABLE:
             encoded = []
         if encoded and max(map(len, encoded)) <= MAX_TEXT:  # then no text in them is longer either
-            return _pack([record.sourced_id for record in records], encoded, [])
+            return _pack([record.sourced_id for record in records], encoded, []), records
     refused: list[RecordProblem] = []
     good: list[Record] = []
     encoded = []
@@ -108,7 +118,7 @@ def prepare(records: list[Record], *, suspicious: bool) -> Canonical:
         except RecordProblem as problem:
             problem.sourced_id = record.sourced_id
             refused.append(problem)
-    return _pack([record.sourced_id for record in good], encoded, refused)
+    return _pack([record.sourced_id for record in good], encoded, refused), good
 
 
 def _encode(record: Record) -> bytes:

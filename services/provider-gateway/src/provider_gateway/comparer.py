@@ -1,6 +1,8 @@
 """What a provider serves, compared with what the store holds: new, changed, unchanged, and never seen.
 
-Of a known record 29 bytes are held, of one that is not known 16. Providers mostly serve in the order the store got the
+Of a known record 29 bytes are held, of one that is not known 16. A sourcedId that comes twice with different content is
+won by the version with the greatest fingerprint, in whatever order they come, so that it never flips to and fro: each
+greater version is staged, and the store takes the greatest. Providers mostly serve in the order the store got the
 records in, so a page is first laid beside the next stretch of that order; only what does not fit is searched for.
 Everything here is pure and waits for nothing.
 """
@@ -14,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEY_BYTES: Final = 16
-NEW, CHANGED, UNCHANGED, REPEATED = range(4)
-"""What a record is, compared; REPEATED means that its sourcedId came before in this fetch."""
+NEW, CHANGED, UNCHANGED, REPEATED, RIVAL = range(5)
+"""What a record is, compared. REPEATED: its sourcedId came before in this fetch. RIVAL: it did, with other content
+that this one may have to replace."""
+_UNSEEN, _COMPARED, _MARKED = range(3)
 
 _MERGE_RATIO: Final = 8
 
@@ -128,7 +132,7 @@ class _Follower:
             self._next += int(at[0]) + 1
 
 
-class _KeySet:
+class KeySet:
     """Keys that were met, exact, as a few sorted runs that are merged as they grow."""
 
     def __init__(self) -> None:
@@ -166,15 +170,16 @@ class Comparer:
 
     def __init__(self, known: Known) -> None:
         self._known = known
-        self._seen = np.zeros(len(known), np.bool_)
+        self._seen = np.zeros(len(known), np.int8)
         self._follower = _Follower(known)
-        self._others = _KeySet()
+        self._new = KeySet()
+        self._marked = KeySet()
         self._seen_known = 0
 
     @property
     def distinct(self) -> int:
         """How many different sourcedIds came, whatever became of their records."""
-        return self._seen_known + len(self._others)
+        return self._seen_known + len(self._new) + len(self._marked)
 
     @property
     def unseen_count(self) -> int:
@@ -182,50 +187,65 @@ class Comparer:
         return len(self._known) - self._seen_known
 
     def compare(self, keys: bytes, fingerprints: NDArray[np.int64]) -> NDArray[np.int8]:
-        """What each record is: NEW, CHANGED, UNCHANGED, or REPEATED if its sourcedId came before."""
-        places, repeated = self._meet(keys)
+        """What each record is: NEW, CHANGED, UNCHANGED, or, if its sourcedId came before, REPEATED or RIVAL."""
+        places, repeated, rivals = self._meet(keys, _COMPARED)
+        held = self._known.fingerprints
         kinds = np.full(len(places), NEW, np.int8)
-        met = places >= 0
-        same = self._known.fingerprints[places[met]] == fingerprints[met]
+        met = (places >= 0) & ~repeated
+        same = held[places[met]] == fingerprints[met]
         kinds[met] = np.where(same, UNCHANGED, CHANGED)
+        held[places[met]] = fingerprints[met]  # from now on what came first, for those that come again
         kinds[repeated] = REPEATED
+        for number in np.nonzero(rivals)[0].tolist():
+            place = places[number]
+            if place < 0:
+                kinds[number] = RIVAL
+            elif fingerprints[number] > held[place]:
+                kinds[number] = RIVAL
+                held[place] = fingerprints[number]
         return kinds
 
     def mark(self, keys: bytes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Take note of records that came but are not compared; which of them are known, which came before."""
-        places, repeated = self._meet(keys)
+        places, repeated, _ = self._meet(keys, _MARKED)
         return places >= 0, repeated
 
     def unseen(self, at_once: int) -> Iterator[bytes]:
         """The keys of known records that did not come, some at a time."""
-        places = np.nonzero(~self._seen)[0]
+        places = np.nonzero(self._seen == _UNSEEN)[0]
         for start in range(0, len(places), at_once):
             part = places[start : start + at_once]
             yield join_keys(self._known.upper[part], self._known.lower[part])
 
-    def _meet(self, keys: bytes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Where each key stands among the known ones, and which came before, in this page or an earlier one."""
+    def _meet(self, keys: bytes, how: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Where each key stands among the known ones, which came before, and which of those were compared then."""
         upper, lower = split_keys(keys)
         places = self._follower.locate(upper, lower)
         met = places >= 0
         repeated = np.zeros(len(places), np.bool_)
-        repeated[met] = self._seen[places[met]]
+        rivals = np.zeros(len(places), np.bool_)
+        before = self._seen[places[met]]
+        repeated[met] = before != _UNSEEN
+        rivals[met] = before == _COMPARED
         other = np.nonzero(~met)[0]
         if len(other):
             other = other[np.argsort(upper[other])]
-            repeated[other] = self._others.holds(upper[other], lower[other])
+            rivals[other] = self._new.holds(upper[other], lower[other])
+            repeated[other] = rivals[other] | self._marked.holds(upper[other], lower[other])
         if _may_repeat(upper):
             seen_here: set[bytes] = set()
             for number in range(len(places)):
                 key = keys[number * KEY_BYTES : (number + 1) * KEY_BYTES]
-                repeated[number] |= key in seen_here
+                if key in seen_here and not repeated[number]:
+                    repeated[number] = True
+                    rivals[number] = how == _COMPARED
                 seen_here.add(key)
         seen = places[met & ~repeated]
-        self._seen[seen] = True
+        self._seen[seen] = how
         self._seen_known += len(seen)
         other = other[~repeated[other]]
-        self._others.add(upper[other], lower[other])
-        return places, repeated
+        (self._new if how == _COMPARED else self._marked).add(upper[other], lower[other])
+        return places, repeated, rivals
 
 
 def _may_repeat(upper: UInts) -> bool:

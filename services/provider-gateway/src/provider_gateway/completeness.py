@@ -23,10 +23,14 @@ class Picture:
     """The count on the last page that stated one."""
     unseen: int
     """Known records that did not come."""
+    whole: bool = False
+    """Whether the source vouches for it: a whole file, a stable cursor, an unchanged revision."""
 
     @property
     def consistent(self) -> bool:
-        """Whether the provider's counts, before and after, say that nothing was skipped."""
+        """Whether the source, or the provider's counts before and after, say that nothing was skipped."""
+        if self.whole:
+            return True
         return self.first_stated is not None and self.first_stated == self.last_stated == self.distinct
 
     @property

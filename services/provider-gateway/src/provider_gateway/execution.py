@@ -7,49 +7,40 @@ exactly one way: fetched, or abandoned and failed with a code.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from uuid import uuid4
 
-from homeroom.bus import Bus, BusError, Outgoing
-from homeroom.clock import Clock
+from homeroom.bus import BusError, Outgoing
 from homeroom.codes import Code
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import Claimed, Fact, Failed, FetchAbandoned, Fetched, Progress, SyncJob, to_facts
-from homeroom.roster import COLLECTIONS
-from homeroom.secrets import SealingKeys, SecretUnreadable
+from homeroom.messages import (
+    Bookmark,
+    Claimed,
+    Fact,
+    Failed,
+    FetchAbandoned,
+    Fetched,
+    Mode,
+    Progress,
+    RecordIssue,
+    SyncJob,
+    to_facts,
+)
+from homeroom.roster import CANONICAL_VERSION, COLLECTIONS
+from homeroom.secrets import SecretUnreadable
 from homeroom.telemetry import get_logger, inject_headers, span
-from provider_gateway.client import PoliteClient
-from provider_gateway.failures import OwnTrouble, ProviderError
+from provider_gateway.failures import OwnTrouble, ProviderError, StartOver
 from provider_gateway.fetching import Tally, fetch_district
-from provider_gateway.gates import HostGates
-from provider_gateway.providers import PROVIDERS
-from provider_gateway.providers.contract import Connection
-from provider_gateway.publisher import Publisher, reportable
-from provider_gateway.readers import Readers
-from provider_gateway.settings import GatewaySettings
-from provider_gateway.store import RosterStore
+from provider_gateway.publisher import Publisher, Result, reportable
+from provider_gateway.scope import Scope
+from provider_gateway.workshop import Workshop
 
 log = get_logger(__name__)
 
 _FIRST_HEARTBEAT_SECONDS = 0.25
 _LAST_WORDS_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What all executions of a worker share."""
-
-    settings: GatewaySettings
-    bus: Bus
-    store: RosterStore
-    keys: SealingKeys
-    gates: HostGates
-    readers: Readers
-    tls: ssl.SSLContext
-    clock: Clock
-    worker: str
+_MOST_BEGINNINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +57,9 @@ class Execution:
 
     def __init__(self, workshop: Workshop, job: SyncJob) -> None:
         self.job = job
-        self.fetch_id = uuid4().hex
         self._workshop = workshop
-        self._tally = Tally()
-        self._publisher = Publisher(workshop.bus, job, self.fetch_id, in_flight=workshop.settings.chunks_in_flight)
+        self._result: Result | None = None
+        self._begin()
         self._stopped: _Ending | None = None
         self._closing = False
         """Whether the last words are being said, which nothing interrupts any more."""
@@ -151,50 +141,83 @@ class Execution:
         log.error("a run failed unexpectedly", run_id=self.job.run_id, attempt=self.job.attempt, exc_info=error)
         return _Ending(Code.RUN_INTERNAL, "Something unforeseen happened in the gateway.", again=True)
 
+    def _begin(self) -> None:
+        """Begin a fetch: nothing of an earlier one counts any more."""
+        self.fetch_id = uuid4().hex
+        self._tally = Tally()
+        self._publisher = Publisher(
+            self._workshop.bus, self.job, self.fetch_id, in_flight=self._workshop.settings.chunks_in_flight
+        )
+
     async def _work(self) -> None:
-        """Fetch, compare and publish, until every chunk is durable."""
-        workshop, job, settings = self._workshop, self.job, self._workshop.settings
-        provider = PROVIDERS.get(job.provider)
-        if provider is None:
-            raise ProviderError(Code.RUN_INTERNAL, f"This gateway knows no provider of the kind {job.provider[:40]}.")
-        secret = workshop.keys.open(job.integration_id, job.sealed_secret)
+        """Fetch, compare and publish, until every chunk is durable; begin again where the source asks for it."""
+        mode, code = self.job.mode, None
+        for beginnings in range(1, _MOST_BEGINNINGS + 1):
+            try:
+                return await self._fetch(mode, code)
+            except StartOver as turn:
+                if beginnings == _MOST_BEGINNINGS:
+                    raise ProviderError(turn.code, turn.code.entry.cause) from None
+                log.info("fetch begins again", run_id=self.job.run_id, code=str(turn.code), whole=turn.whole)
+                if turn.whole:
+                    mode, code = "full", turn.code
+                await self._publisher.abandon(self._abandoned(turn.code))
+                self._begin()
+                await self.claim()
+        return None
+
+    async def _fetch(self, mode: Mode, code: Code | None) -> None:
+        """One fetch from its beginning to its last chunk."""
+        workshop, job = self._workshop, self.job
+        began = workshop.clock.now()
         basis, known = await workshop.store.known(job.integration_id, COLLECTIONS)
         await self._publisher.start(basis)
         faultpoint("gateway.fetch-started")
-        async with (
-            PoliteClient.open(
-                workshop.gates,
-                settings.limits,
-                workshop.tls,
-                provider=provider.kind,
-                allow_private=settings.allow_private_endpoints,
-            ) as client,
-            provider.open(
-                Connection(job.connection, secret),
-                job.options,
-                client,
-                workshop.readers,
-                page_size=settings.page_size,
-                pages_in_flight=settings.pages_in_flight,
-            ) as source,
-        ):
+        bookmark = _usable(job.bookmark)
+        if mode == "delta" and (bookmark is None or not bookmark.increments):
+            mode, code = "full", Code.DELTA_UNSUPPORTED
+        scope = Scope(
+            job.options, job.today, masked=frozenset(bookmark.masked) if bookmark and mode == "delta" else None
+        )
+        if mode == "delta" and scope.tied:
+            mode, code = "full", Code.DELTA_NOT_ENOUGH
+        async with workshop.open_source(job, mode=mode, bookmark=bookmark, began=began) as source:
             await fetch_district(
                 job.integration_id,
-                job.options,
+                scope,
                 source,
                 known,
                 workshop.store,
                 self._publisher,
                 self._tally,
-                confirm_at_most=settings.confirm_at_most,
+                confirm_at_most=workshop.settings.confirm_at_most,
+            )
+            state = await source.finish({name: counts.seen() for name, counts in self._tally.collections.items()})
+            drifted = bool(self._tally.drifted) or code is Code.DELTA_DRIFT
+            if drifted:
+                self._tally.note(_tell_drift(self._tally.drifted))
+            self._result = Result(
+                mode=source.mode,
+                mode_code=source.mode_code or code,
+                bookmark=Bookmark(
+                    at=began,
+                    canonical=CANONICAL_VERSION,
+                    state=state,
+                    masked=tuple(sorted(self._tally.masked or ())),
+                    increments=source.increments and not scope.tied,
+                    distrusted=drifted or (bookmark is not None and bookmark.distrusted),
+                ),
+                refused_schools=dict(source.refused_schools),
+                duplicates=self._tally.duplicates,
             )
         await self._publisher.settle()
         faultpoint("gateway.all-sent")
 
     async def _conclude(self) -> None:
         """Tell the store that the picture is whole, then the scheduler."""
-        job, reports = self.job, self._tally.reports()
-        await self._publisher.complete(reports, self._tally.issues)
+        job, reports, result = self.job, self._tally.reports(), self._result
+        assert result is not None  # noqa: S101 - the fetch has ended well
+        await self._publisher.complete(reports, self._tally.issues, result)
         faultpoint("gateway.completed-sent")
         await self._tell(
             Fetched(
@@ -205,6 +228,8 @@ class Execution:
                 fetch_id=self.fetch_id,
                 collections=reports,
                 issues=reportable(self._tally.issues),
+                mode=result.mode,
+                mode_code=result.mode_code,
             )
         )
         log.info(
@@ -235,13 +260,7 @@ class Execution:
     async def _fail(self, ending: _Ending) -> None:
         job = self.job
         log.info("run ended", run_id=job.run_id, attempt=job.attempt, code=str(ending.code), again=ending.again)
-        await _bounded(
-            self._publisher.abandon(
-                FetchAbandoned(
-                    run_id=job.run_id, fetch_id=self.fetch_id, integration_id=job.integration_id, code=ending.code
-                )
-            )
-        )
+        await _bounded(self._publisher.abandon(self._abandoned(ending.code)))
         await _bounded(
             self._tell(
                 Failed(
@@ -256,9 +275,24 @@ class Execution:
             )
         )
 
+    def _abandoned(self, code: Code) -> FetchAbandoned:
+        return FetchAbandoned(
+            run_id=self.job.run_id, fetch_id=self.fetch_id, integration_id=self.job.integration_id, code=code
+        )
+
     async def _tell(self, fact: Fact) -> None:
         message = to_facts(fact)
         await self._workshop.bus.publish(Outgoing(message.topic, message.key, message.value, inject_headers()))
+
+
+def _usable(bookmark: Bookmark | None) -> Bookmark | None:
+    """A bookmark of records in today's canonical form; any other says nothing about what changed."""
+    return bookmark if bookmark is not None and bookmark.canonical == CANONICAL_VERSION else None
+
+
+def _tell_drift(records: int) -> RecordIssue:
+    detail = f"{records:,} records differ that are not marked as modified" if records else None
+    return RecordIssue(collection="", sourced_id=None, code=Code.DELTA_DRIFT, detail=detail)
 
 
 async def _bounded(last_words: Awaitable[None]) -> None:

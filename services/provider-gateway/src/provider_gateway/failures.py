@@ -25,6 +25,24 @@ class ProviderError(Exception):
         return _restore, (type(self), self.code, self.detail, {"status": self.status})
 
 
+class StartOver(Exception):  # noqa: N818 - a turn a fetch takes, not a failure; it becomes one when it is taken too often
+    """The fetch can't end as it began and has to be made again from the start.
+
+    Args:
+        code: why, as the run's log tells it.
+        whole: whether everything has to be read this time, because increments would not do.
+    """
+
+    def __init__(self, code: Code, *, whole: bool) -> None:
+        super().__init__(code)
+        self.code = code
+        self.whole = whole
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As above."""
+        return _restore, (type(self), self.code, None, {"whole": self.whole})
+
+
 class OwnTrouble(Exception):  # noqa: N818 - our side is at fault; the same attempt made once more may well succeed
     """The store, the bus or the worker failed the fetch, not the provider."""
 

@@ -6,35 +6,43 @@ Nothing of the district is kept but counts, keys and what waits for its chunk to
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from homeroom.codes import Code
-from homeroom.messages import CollectionReport, Options, RecordIssue, RemovalReason
+from homeroom.messages import CollectionReport, RecordIssue, RemovalReason
+from homeroom.roster import RECORD_TYPES, Record
 from homeroom.telemetry import RECORDS, get_logger, span
-from provider_gateway import scope
-from provider_gateway.canonical import find_problem, keys_of
-from provider_gateway.comparer import CHANGED, KEY_BYTES, NEW, REPEATED, Comparer, Known
+from provider_gateway import masking
+from provider_gateway.canonical import Canonical, find_problem, keys_of
+from provider_gateway.comparer import CHANGED, KEY_BYTES, NEW, REPEATED, RIVAL, UNCHANGED, Comparer, Known
 from provider_gateway.completeness import Picture, can_be_asked_for, judge
 from provider_gateway.failures import ProviderError, RecordProblem
-from provider_gateway.providers.contract import Page, Source
+from provider_gateway.providers.contract import Page, Proof, Seen, Source
 from provider_gateway.publisher import Publisher
+from provider_gateway.scope import Scope, list_past_sessions, list_schools, stages, wanted_collections
 from provider_gateway.store import RosterStore
+from provider_gateway.ties import Ties
 
 log = get_logger(__name__)
 
 _MOST_KEPT_ISSUES = 1_000
 _UNSEEN_AT_ONCE = 50_000
 _ASKED_AT_ONCE = 4
+_SMALL = frozenset({"orgs", "academicSessions"})
 
 
 @dataclass(slots=True)
 class Counts:
     """What was seen of one collection so far; becomes its `CollectionReport`."""
 
+    whole: bool = True
     wanted: bool = True
     served: int = 0
     added: int = 0
@@ -47,6 +55,11 @@ class Counts:
     stated: int | None = None
     consistent: bool = False
     pages: int = 0
+    known: int = 0
+
+    def seen(self) -> Seen:
+        """For the source, once everything was read."""
+        return Seen(self.known, self.added, self.changed, self.removed, self.filtered + self.quarantined)
 
     def report(self) -> CollectionReport:
         """For messages."""
@@ -60,6 +73,13 @@ class Tally:
 
     collections: dict[str, Counts] = field(default_factory=dict)
     issues: list[RecordIssue] = field(default_factory=list)
+    duplicates: bool = False
+    """Whether two versions of a record were published."""
+    drifted: int = 0
+    """Records that differ although they say that they were not modified since the bookmark."""
+    masked: frozenset[str] | None = None
+    """Fields of users that are alike for everybody."""
+    masked_values: Counter[str] = field(default_factory=Counter)
 
     @property
     def pages(self) -> int:
@@ -82,7 +102,7 @@ class Tally:
 
 async def fetch_district(
     integration_id: str,
-    options: Options,
+    scope: Scope,
     source: Source,
     known: dict[str, Known],
     store: RosterStore,
@@ -92,24 +112,57 @@ async def fetch_district(
     confirm_at_most: int,
 ) -> None:
     """Read all that is wanted and publish what differs; raises the first failure of any collection."""
-    wanted = scope.wanted_collections(options)
+    wanted = wanted_collections(scope.options)
     for collection, held in known.items():
         if collection not in wanted and len(held):
             counts = tally.collections.setdefault(collection, Counts(wanted=False, consistent=True))
             for keys in Comparer(held).unseen(_UNSEEN_AT_ONCE):
                 counts.removed += len(keys) // KEY_BYTES
                 await publisher.remove(collection, keys, "configuration")
-    fetches = []
-    for collection in wanted:
-        counts = tally.collections.setdefault(collection, Counts())
-        comparer = Comparer(known.pop(collection, Known.nothing()))
-        fetches.append(_CollectionFetch(collection, comparer, publisher, counts, tally))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for fetch in fetches:
-                group.create_task(fetch.run(source, store, integration_id, confirm_at_most))
-    except* Exception as failures:  # noqa: BLE001 - passed on, without the group around it
-        raise _first(failures) from None
+    fetching = _Fetching(integration_id, source, store, publisher, tally, Ties(scope), confirm_at_most)
+    for stage in stages(scope.options):
+        fetches = []
+        for collection in stage:
+            if collection not in source.collections:
+                continue
+            counts = tally.collections.setdefault(collection, Counts(wanted=collection in wanted))
+            held = known.pop(collection, Known.nothing()) if collection in wanted else Known.nothing()
+            fetches.append(_CollectionFetch(collection, Comparer(held), counts, fetching, scope))
+            counts.known = len(held)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for fetch in fetches:
+                    group.create_task(fetch.run())
+        except* Exception as failures:  # noqa: BLE001 - passed on, without the group around it
+            raise _first(failures) from None
+        scope = _learn(scope, fetches)
+    _report_masks(tally)
+
+
+def _learn(scope: Scope, fetches: Sequence[_CollectionFetch]) -> Scope:
+    """The scope for the next stage, with what this one showed."""
+    for fetch in fetches:
+        match fetch.collection:
+            case "orgs":
+                scope = replace(scope, schools=list_schools(fetch.kept))
+            case "academicSessions":
+                scope = replace(scope, past_sessions=list_past_sessions(fetch.kept, scope.today))
+    return scope
+
+
+def _report_masks(tally: Tally) -> None:
+    """Say which fields of users are no values (C13)."""
+    for name in sorted(tally.masked or ()):
+        detail = "the same for everybody"
+        tally.note(_tell_of_users(name, detail))
+    for name, count in sorted(tally.masked_values.items()):
+        tally.note(_tell_of_users(name, f"masked for {count:,} people"))
+
+
+def _tell_of_users(name: str, detail: str) -> RecordIssue:
+    return RecordIssue(
+        collection="users", sourced_id=None, code=Code.FIELD_MASKED, field=masking.FIELDS[name], detail=detail
+    )
 
 
 def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
@@ -117,24 +170,46 @@ def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
+@dataclass(frozen=True, slots=True)
+class _Fetching:
+    """What the collections of one fetch share."""
+
+    integration_id: str
+    source: Source
+    store: RosterStore
+    publisher: Publisher
+    tally: Tally
+    ties: Ties
+    confirm_at_most: int
+
+
 class _CollectionFetch:
     """One collection on its way."""
 
-    def __init__(self, collection: str, comparer: Comparer, publisher: Publisher, counts: Counts, tally: Tally) -> None:
-        self._collection = collection
+    def __init__(self, collection: str, comparer: Comparer, counts: Counts, fetching: _Fetching, scope: Scope) -> None:
+        self.collection = collection
+        self.kept: list[Record] = []
+        """The records themselves, of the two collections the scope of others is made from; they are few."""
         self._comparer = comparer
-        self._publisher = publisher
         self._counts = counts
-        self._tally = tally
+        self._source = fetching.source
+        self._store = fetching.store
+        self._publisher = fetching.publisher
+        self._tally = fetching.tally
+        self._ties = fetching.ties
+        self._integration_id = fetching.integration_id
+        self._confirm_at_most = fetching.confirm_at_most
+        self._scope = scope
+        self._keeps = scope.tied and collection in _SMALL
         self._first_stated: int | None = None
         self._last_stated: int | None = None
         self._witness: str | None = None
         self._repeats_told = False
 
-    async def run(self, source: Source, store: RosterStore, integration_id: str, confirm_at_most: int) -> None:
+    async def run(self) -> None:
         """Read all pages, then settle what became of records that did not come."""
-        with span("fetch collection", homeroom_collection=self._collection):
-            async with aclosing(source.pages(self._collection)) as pages:
+        with span("fetch collection", homeroom_collection=self.collection):
+            async with aclosing(self._source.pages(self.collection, self._scope)) as pages:
                 async for page in pages:
                     if not self._counts.pages:
                         self._first_stated = page.stated
@@ -142,41 +217,77 @@ class _CollectionFetch:
                         self._last_stated = page.stated
                     self._counts.pages += 1
                     await self._take(page)
-            await self._publisher.flush(self._collection)
-            await self._settle(source, store, integration_id, confirm_at_most)
-            await self._publisher.flush(self._collection)
+            await self._publisher.flush(self.collection)
+            if self._counts.wanted:
+                await self._settle()
+            await self._publisher.flush(self.collection)
         for kind in ("served", "added", "changed", "unchanged", "removed", "filtered", "quarantined"):
-            RECORDS.labels(self._collection, kind).inc(getattr(self._counts, kind))
+            RECORDS.labels(self.collection, kind).inc(getattr(self._counts, kind))
 
     async def _take(self, page: Page) -> None:
         counts = self._counts
         counts.served += page.received
         self._quarantine(page.refused)
+        self._note(page)
         if page.tombstones:
             await self._leave_out(page.tombstones, "tombstone")
         if page.left_out:
+            self._ties.leave_out(self.collection, keys_of(page.left_out))
             await self._leave_out(page.left_out, "configuration")
-        canonical = page.canonical
-        if not len(canonical):
-            return
+        canonical, unstamped = page.canonical, page.unstamped
+        if self._scope.tied and len(canonical):
+            keep = self._ties.judge(self.collection, page)
+            if not keep.all():
+                await self._leave_out_keys(canonical.only(~keep).keys, "configuration")
+                canonical, unstamped = canonical.only(keep), None if unstamped is None else unstamped[keep]
+        if not counts.wanted:
+            counts.filtered += len(canonical)
+        elif len(canonical):
+            await self._compare(canonical, unstamped)
+
+    async def _compare(self, canonical: Canonical, unstamped: NDArray[np.bool_] | None) -> None:
+        counts = self._counts
+        if self._keeps:
+            self.kept += map(self._decode, map(canonical.encoded, range(len(canonical))))
         self._witness = canonical.sourced_id(len(canonical) - 1)
         kinds = self._comparer.compare(canonical.keys, canonical.fingerprints)
-        added, changed, unchanged, repeated = (int(n) for n in np.bincount(kinds, minlength=4))
-        counts.added += added
-        counts.changed += changed
-        counts.unchanged += unchanged
+        number_of = np.bincount(kinds, minlength=5).tolist()
+        counts.added += number_of[NEW]
+        counts.changed += number_of[CHANGED]
+        counts.unchanged += number_of[UNCHANGED]
+        repeated = number_of[REPEATED] + number_of[RIVAL]
         counts.filtered += repeated
         if repeated:
-            self._tell_repeats(canonical.sourced_id(int(np.argmax(kinds == REPEATED))))
-        if not added and not changed:
-            return
-        chosen = np.nonzero((kinds == NEW) | (kinds == CHANGED))[0]
-        await self._publisher.put(self._collection, canonical, chosen)
+            self._tell_repeats(canonical.sourced_id(int(np.argmax(kinds >= REPEATED))))
+        differs = (kinds == NEW) | (kinds == CHANGED)
+        if unstamped is not None:
+            self._tally.drifted += int(np.count_nonzero(differs & unstamped))
+        chosen = np.nonzero(differs | (kinds == RIVAL))[0]
+        if len(chosen):
+            self._tally.duplicates |= bool(number_of[RIVAL])
+            await self._publisher.put(self.collection, canonical, chosen)
+
+    def _decode(self, encoded: bytes) -> Record:
+        return msgspec.json.decode(encoded, type=RECORD_TYPES[self.collection])
+
+    def _note(self, page: Page) -> None:
+        """Take note of what is told but keeps nothing back."""
+        for note in page.notes:
+            sourced_id = note.sourced_id if note.sourced_id and find_problem(note.sourced_id) is None else None
+            self._tally.note(
+                RecordIssue(collection=self.collection, sourced_id=sourced_id, code=note.code, field=note.field)
+            )
+        if page.masked is not None:
+            self._tally.masked = page.masked
+        self._tally.masked_values.update(page.masked_values)
 
     async def _leave_out(self, sourced_ids: Sequence[str], reason: RemovalReason) -> None:
         """Records that came but don't count: known ones are gone, the others were never there."""
         storable = [sourced_id for sourced_id in sourced_ids if find_problem(sourced_id) is None]
-        keys = keys_of(storable)
+        self._counts.filtered += len(sourced_ids) - len(storable)
+        await self._leave_out_keys(keys_of(storable), reason)
+
+    async def _leave_out_keys(self, keys: bytes, reason: RemovalReason) -> None:
         known, repeated = self._comparer.mark(keys)
         gone = b"".join(
             [
@@ -184,10 +295,10 @@ class _CollectionFetch:
                 for number in np.nonzero(known & ~repeated)[0].tolist()
             ]
         )
-        self._counts.filtered += len(sourced_ids)
+        self._counts.filtered += len(keys) // KEY_BYTES
         self._counts.removed += len(gone) // KEY_BYTES
         if gone:
-            await self._publisher.remove(self._collection, gone, reason)
+            await self._publisher.remove(self.collection, gone, reason)
 
     def _quarantine(self, problems: Sequence[RecordProblem]) -> None:
         """Records that could not be taken: they came, so they are not missing, and keep their last good value."""
@@ -201,36 +312,42 @@ class _CollectionFetch:
                 sourced_id, code, name = None, wrong, "sourcedId"
             if sourced_id is not None:
                 ids.append(sourced_id)
-            self._tally.note(RecordIssue(collection=self._collection, sourced_id=sourced_id, code=code, field=name))
+            self._tally.note(RecordIssue(collection=self.collection, sourced_id=sourced_id, code=code, field=name))
         self._comparer.mark(keys_of(ids))
 
     def _tell_repeats(self, sourced_id: str) -> None:
         if not self._repeats_told:
             self._repeats_told = True
-            issue = RecordIssue(collection=self._collection, sourced_id=sourced_id, code=Code.DUP_SOURCED_ID)
+            issue = RecordIssue(collection=self.collection, sourced_id=sourced_id, code=Code.DUP_SOURCED_ID)
             self._tally.note(issue)
 
-    async def _settle(self, source: Source, store: RosterStore, integration_id: str, confirm_at_most: int) -> None:
+    async def _settle(self) -> None:
         comparer, counts = self._comparer, self._counts
-        picture = Picture(comparer.distinct, self._first_stated, self._last_stated, comparer.unseen_count)
+        proof = self._source.proof(self.collection)
+        if proof is Proof.CHANGES:
+            counts.whole = False
+            return
+        picture = Picture(
+            comparer.distinct, self._first_stated, self._last_stated, comparer.unseen_count, proof is Proof.WHOLE
+        )
         counts.stated = picture.last_stated
         counts.consistent = picture.consistent
         if picture.shifted:
-            issue = RecordIssue(collection=self._collection, sourced_id=None, code=Code.PAGE_SHIFT_DETECTED)
+            issue = RecordIssue(collection=self.collection, sourced_id=None, code=Code.PAGE_SHIFT_DETECTED)
             self._tally.note(issue)
-        match judge(picture, confirm_at_most):
+        match judge(picture, self._confirm_at_most):
             case "absent are gone":
                 for keys in comparer.unseen(_UNSEEN_AT_ONCE):
                     counts.removed += len(keys) // KEY_BYTES
-                    await self._publisher.remove(self._collection, keys, "absent")
+                    await self._publisher.remove(self.collection, keys, "absent")
             case "ask for each":
                 keys = b"".join(comparer.unseen(_UNSEEN_AT_ONCE))
-                ids = await store.sourced_ids(integration_id, self._collection, keys)
-                await self._confirm(source, ids)
+                ids = await self._store.sourced_ids(self._integration_id, self.collection, keys)
+                await self._confirm(ids)
             case "all stay":
                 counts.unconfirmed = picture.unseen
 
-    async def _confirm(self, source: Source, missing: dict[bytes, str]) -> None:
+    async def _confirm(self, missing: dict[bytes, str]) -> None:
         """Ask for each record that did not come; what the provider can't prove gone stays."""
         counts = self._counts
         turn = asyncio.Semaphore(_ASKED_AT_ONCE)
@@ -238,7 +355,7 @@ class _CollectionFetch:
         async def ask(sourced_id: str) -> Page | ProviderError | None:
             async with turn:
                 try:
-                    return await source.find(self._collection, sourced_id)
+                    return await self._source.find(self.collection, sourced_id, self._scope)
                 except ProviderError as error:
                     return error
 
@@ -250,7 +367,7 @@ class _CollectionFetch:
         for (key, sourced_id), answer in zip(asked.items(), answers, strict=False):
             if isinstance(answer, ProviderError):
                 log.warning(
-                    "a missing record could not be asked for", collection=self._collection, code=str(answer.code)
+                    "a missing record could not be asked for", collection=self.collection, code=str(answer.code)
                 )
             elif answer is None or sourced_id in answer.tombstones:
                 self._comparer.mark(key)
@@ -258,7 +375,7 @@ class _CollectionFetch:
             elif key == answer.canonical.keys:
                 await self._take(answer)
         counts.removed += len(gone) // KEY_BYTES
-        await self._publisher.remove(self._collection, gone, "confirmed")
+        await self._publisher.remove(self.collection, gone, "confirmed")
         counts.unconfirmed = self._comparer.unseen_count
 
     async def _singles_can_be_trusted(self, ask: Callable[[str], Awaitable[Page | ProviderError | None]]) -> bool:

@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeroom.bus import Bus, Outgoing
+from homeroom.codes import Code
 from homeroom.faultpoints import faultpoint
 from homeroom.messages import (
     MAX_CHUNK_RECORDS,
     MAX_REPORTED_ISSUES,
+    Bookmark,
     Chunk,
     CollectionReport,
     FetchAbandoned,
     FetchCompleted,
     FetchStarted,
+    Mode,
     RecordIssue,
     RemovalReason,
     RosterChange,
@@ -43,6 +46,17 @@ class _Pile:
     fingerprints: list[bytes] = field(default_factory=list)
     records: int = 0
     size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a fetch came to beside its records and counts; see `FetchCompleted`."""
+
+    mode: Mode
+    mode_code: Code | None
+    bookmark: Bookmark | None
+    refused_schools: dict[str, str]
+    duplicates: bool
 
 
 class Publisher:
@@ -72,6 +86,7 @@ class Publisher:
                 integration_id=job.integration_id,
                 organization_id=job.organization_id,
                 basis=basis,
+                provider=job.provider,
             )
         )
 
@@ -122,7 +137,9 @@ class Publisher:
         while self._outstanding:
             await self._outstanding.popleft()
 
-    async def complete(self, reports: dict[str, CollectionReport], issues: Sequence[RecordIssue]) -> None:
+    async def complete(
+        self, reports: dict[str, CollectionReport], issues: Sequence[RecordIssue], result: Result
+    ) -> None:
         """Say that the picture is whole, once it is settled; durable on return."""
         job = self._job
         await self._publish(
@@ -135,6 +152,11 @@ class Publisher:
                 chunks=self.chunks,
                 collections=reports,
                 issues=reportable(issues),
+                mode=result.mode,
+                mode_code=result.mode_code,
+                bookmark=result.bookmark,
+                refused_schools=result.refused_schools,
+                duplicates=result.duplicates,
             )
         )
 

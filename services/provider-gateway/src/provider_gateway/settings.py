@@ -44,6 +44,7 @@ class GatewaySettings(Settings):
         le=32,
         description="processes that decode the pages of large districts; 0 decodes in the worker itself",
     )
+    workspace: str = Field("", description="where a run keeps its temporary files; the system's directory by default")
     heartbeat_seconds: float = Field(5.0, gt=0, description="between two progress facts of a job")
     grace_seconds: float = Field(20.0, ge=0, le=25, description="how long jobs may go on once the worker should stop")
 

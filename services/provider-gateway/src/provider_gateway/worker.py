@@ -17,7 +17,8 @@ from homeroom.codes import Code
 from homeroom.faultpoints import faultpoint
 from homeroom.messages import CANCELLATIONS, TOPICS, SyncJob, jobs_topic, read_cancellation, read_job
 from homeroom.telemetry import get_logger, span_from
-from provider_gateway.execution import Execution, Workshop
+from provider_gateway.execution import Execution
+from provider_gateway.workshop import Workshop
 
 log = get_logger(__name__)
 
