@@ -360,7 +360,7 @@ def make_user(number: int | str, **fields: Any) -> dict[str, Any]:
         "dateLastModified": "2026-01-01T00:00:00Z",
         "username": f"user{number}",
         "enabledUser": "true",
-        "givenName": "Ada",
+        "givenName": f"Given {number}",
         "familyName": f"Number {number}",
         "role": "student",
         "orgs": [{"href": "https://elsewhere.example", "sourcedId": "s1", "type": "org"}],

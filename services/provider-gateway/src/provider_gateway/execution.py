@@ -291,7 +291,7 @@ def _usable(bookmark: Bookmark | None) -> Bookmark | None:
 
 
 def _tell_drift(records: int) -> RecordIssue:
-    detail = f"{records:,} records differ that are not marked as modified" if records else None
+    detail = f"not marked as modified and different all the same: {records:,}" if records else None
     return RecordIssue(collection="", sourced_id=None, code=Code.DELTA_DRIFT, detail=detail)
 
 

@@ -15,9 +15,18 @@ from secrets import token_hex
 from homeroom.bus import Bus, Consumer, Message, Retry
 from homeroom.codes import Code
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import CANCELLATIONS, TOPICS, SyncJob, jobs_topic, read_cancellation, read_job
+from homeroom.messages import (
+    CANCELLATIONS,
+    TOPICS,
+    SyncJob,
+    inquiries_topic,
+    jobs_topic,
+    read_cancellation,
+    read_job,
+)
 from homeroom.telemetry import get_logger, span_from
 from provider_gateway.execution import Execution
+from provider_gateway.inquiries import Inquiries
 from provider_gateway.workshop import Workshop
 
 log = get_logger(__name__)
@@ -38,6 +47,7 @@ class Worker:
         self._settings = workshop.settings
         self._running: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._inquiries = Inquiries(workshop)
         self._job_consumers: list[Consumer] = []
         self._paused = False
 
@@ -57,13 +67,19 @@ class Worker:
             bus.consumer([jobs_topic(region)], self.take_jobs, group=f"provider-gateway.{region}", max_batch=1)
             for region in self._settings.regions
         ]
+        # Beside the jobs and never paused: an admin who waits for an answer does not wait for a sync.
+        inquiries = [
+            bus.consumer([inquiries_topic(region)], self._inquiries.handle, group=f"provider-gateway.asked.{region}")
+            for region in self._settings.regions
+        ]
         cancellations = bus.consumer([CANCELLATIONS.name], self.heed_cancellations, group=None, start="latest")
-        consumers = [cancellations, *self._job_consumers]
+        consumers = [cancellations, *inquiries, *self._job_consumers]
         consuming = [asyncio.create_task(consumer.run()) for consumer in consumers]
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *consuming], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.gather(*(consumer.stop() for consumer in self._job_consumers))
+            await asyncio.gather(*(consumer.stop() for consumer in (*self._job_consumers, *inquiries)))
+            await self._inquiries.stop()
             await self._wind_down()
             await cancellations.stop()
             await asyncio.gather(*consuming)
