@@ -1,10 +1,10 @@
 """homeroom.secrets."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeroom.secrets import SealingKeys, SecretUnreadable, generate_key, seal
+from homeroom.secrets import SealingKeys, SecretUnreadable, generate_key, hash_password, seal, verify_password
 
 PRIVATE, PUBLIC = generate_key()
 
@@ -60,3 +60,36 @@ def test_keys_that_are_none_are_refused(text: str) -> None:
     """A private key that was mistyped or cut off is found at start."""
     with pytest.raises(ValueError, match="key"):
         SealingKeys([text])
+
+
+@given(password=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60), other=st.text(max_size=60))
+@settings(max_examples=10, deadline=None)
+def test_a_password_is_checked_and_not_kept(password: str, other: str) -> None:
+    """The right password passes, any other does not, and the same one is never hashed to the same text twice."""
+    hashed = hash_password(password)
+
+    assert verify_password(password, hashed)
+    assert verify_password(other, hashed) is (other == password)
+    assert hash_password(password) != hashed
+    assert hashed.startswith("scrypt$16384$8$1$")
+
+
+@pytest.mark.parametrize(
+    "hashed",
+    [
+        "",
+        "x",
+        "scrypt$16384$8$1$c2FsdA==",
+        "bcrypt$16384$8$1$c2FsdA==$c2FsdA==",
+        "scrypt$16383$8$1$c2FsdA==$c2FsdA==",
+        "scrypt$-1$8$1$c2FsdA==$c2FsdA==",
+        "scrypt$1048576$64$64$c2FsdA==$c2FsdA==",
+        "scrypt$99999999999999999999999$8$1$c2FsdA==$c2FsdA==",
+        "scrypt$16384$8$1$c2FsdA==$",
+        "scrypt$16384$8$1$\u00e9$c2FsdA==",
+    ],
+)
+def test_what_is_no_hash_lets_nobody_in(hashed: str) -> None:
+    """A damaged hash, or one that asks for more memory than a check may take, fits no password."""
+    assert verify_password("", hashed) is False
+    assert verify_password("salt", hashed) is False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -13,7 +14,7 @@ import pytest
 from homeroom.bus import Message
 from homeroom.bus.postgres import PostgresBus
 from homeroom.db import Database
-from homeroom.messages import TOPICS
+from homeroom.messages import TOPICS, SyncFact, to_facts
 from homeroom.migrate import migrate
 from homeroom.secrets import SealingKeys, generate_key
 from homeroom.testing.tokens import TestIssuer, calling
@@ -45,12 +46,21 @@ def sealing_keys(key_pair: tuple[str, str]) -> SealingKeys:
 
 
 @pytest.fixture
-async def settings(database_url: str, key_pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> ApiSettings:
+def inquiry_wait_seconds() -> float:
+    """How long requests wait for a worker's answer."""
+    return 20.0
+
+
+@pytest.fixture
+async def settings(
+    database_url: str, key_pair: tuple[str, str], inquiry_wait_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> ApiSettings:
     """Settings of an installation with a migrated database."""
     await migrate(database_url, schema=SCHEMA, package=PACKAGE)
     monkeypatch.setenv("HOMEROOM_DATABASE_URL", database_url)
     monkeypatch.setenv("HOMEROOM_ISSUER", "http://issuer.test")
     monkeypatch.setenv("HOMEROOM_GATEWAY_PUBLIC_KEY", key_pair[1])
+    monkeypatch.setenv("HOMEROOM_INQUIRY_WAIT_SECONDS", str(inquiry_wait_seconds))
     return ApiSettings.load()
 
 
@@ -119,6 +129,18 @@ def facts(database: Database, settings: ApiSettings) -> Facts:
 
 
 @pytest.fixture
+def hear(facts: Facts) -> Callable[..., Awaitable[None]]:
+    """Lets the scheduler hear facts, in one batch."""
+
+    async def hear(*heard: SyncFact) -> None:
+        out = [to_facts(fact) for fact in heard]
+        now = datetime.now(UTC)
+        await facts.handle([Message(one.topic, 0, place, one.key, one.value, {}, now) for place, one in enumerate(out)])
+
+    return hear
+
+
+@pytest.fixture
 def wanted() -> Callable[..., dict[str, Any]]:
     """Makes the body of an integration."""
 
@@ -154,6 +176,16 @@ async def integration(
     """An integration, as it was answered."""
     answer = await client.post("/v1/integrations", json=wanted(organization_id))
     found: dict[str, Any] = answer.raise_for_status().json()
+    return found
+
+
+@pytest.fixture
+async def fed(
+    client: httpx2.AsyncClient, organization_id: str, wanted: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """An integration that is fed by files, as it was answered."""
+    body = wanted(organization_id, provider="oneroster-csv", connection={})
+    found: dict[str, Any] = (await client.post("/v1/integrations", json=body)).raise_for_status().json()
     return found
 
 

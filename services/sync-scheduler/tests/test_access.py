@@ -24,9 +24,19 @@ ROUTES = [
     ("GET", "/v1/runs/{run}", "integrations.read"),
     ("GET", "/v1/runs/{run}/log", "integrations.read"),
     ("POST", "/v1/runs/{run}/cancel", "runs.write"),
+    ("POST", "/v1/integrations/{integration}/verify", "runs.write"),
+    ("GET", "/v1/integrations/{integration}/schools", "integrations.read"),
+    ("POST", "/v1/integrations/{integration}/sftp-account", "integrations.write"),
+    ("DELETE", "/v1/integrations/{integration}/sftp-account", "integrations.write"),
     ("DELETE", "/v1/integrations/{integration}", "integrations.write"),
 ]
 SCOPES = ("integrations.read", "integrations.write", "runs.write")
+
+
+@pytest.fixture
+def inquiry_wait_seconds() -> float:
+    """No worker answers here."""
+    return 0.0
 
 
 @pytest.fixture
@@ -43,6 +53,7 @@ def call(
         ("POST", "/v1/integrations"): wanted(organization_id),
         ("PATCH", "/v1/integrations/{integration}"): {"name": "Another"},
         ("POST", "/v1/integrations/{integration}/reset"): {"confirm": True},
+        ("POST", "/v1/integrations/{integration}/sftp-account"): {"auth": "password"},
     }
 
     async def call(method: str, path: str, headers: dict[str, str]) -> httpx2.Response:

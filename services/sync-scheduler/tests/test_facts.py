@@ -9,12 +9,14 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import msgspec
 import pytest
 
 from homeroom.bus import Message, Reject, Retry
 from homeroom.codes import Code
 from homeroom.db import Database
 from homeroom.messages import (
+    Answered,
     Applied,
     Claimed,
     CollectionReport,
@@ -24,6 +26,8 @@ from homeroom.messages import (
     Held,
     Progress,
     RecordIssue,
+    SyncFact,
+    UploadReceived,
     to_facts,
 )
 from sync_scheduler.facts import Facts
@@ -36,7 +40,7 @@ REPORTS = {
 ISSUE = RecordIssue(collection="users", sourced_id="u\0 1", code=Code.FIELD_MISSING, field="givenName")
 
 
-def _wrap(facts: Sequence[Fact]) -> list[Message]:
+def _wrap(facts: Sequence[SyncFact]) -> list[Message]:
     now = datetime.now(UTC)
     outgoing = [to_facts(fact) for fact in facts]
     return [Message(out.topic, 0, offset, out.key, out.value, {}, now) for offset, out in enumerate(outgoing)]
@@ -106,8 +110,33 @@ async def test_the_usual_way(
             "title": "A required field is missing",
             "next_step": "Fill the field in the SIS.",
             "field": "givenName",
+            "detail": None,
         }
     ]
+
+
+async def test_incomplete_schools(
+    client: httpx2.AsyncClient, facts: Facts, integration: dict[str, Any], run_id: str
+) -> None:
+    """Schools that stayed as they were are named with the reason, in the run and in its log (C4)."""
+    issues = (
+        RecordIssue(collection="orgs", sourced_id="s1", code=Code.SCHOOL_INCOMPLETE, detail="no classes\0"),
+        RecordIssue(collection="orgs", sourced_id="s2", code=Code.GUARD_SCHOOL_MISSING),
+        RecordIssue(collection="orgs", sourced_id="s3", code=Code.FIELD_TOO_LONG, field="name"),
+    )
+    story = [
+        msgspec.structs.replace(fact, issues=issues) if isinstance(fact, Fetched | Applied) else fact
+        for fact in _story(run_id, integration["id"])
+    ]
+    await facts.handle(_wrap(story))
+    run, log = await _look(client, run_id)
+
+    assert (run["state"], run["code"]) == ("partial", "GUARD_SCHOOL_MISSING")
+    assert run["incomplete_schools"] == [
+        {"sourced_id": "s1", "code": "SCHOOL_INCOMPLETE", "why": "no classes\ufffd"},
+        {"sourced_id": "s2", "code": "GUARD_SCHOOL_MISSING", "why": "A school is missing"},
+    ]
+    assert log["issues"][0]["detail"] == "no classes\ufffd"
 
 
 async def test_success_is_noted(
@@ -211,6 +240,60 @@ async def test_unknown_runs(facts: Facts, unknown_id: str) -> None:
     """Facts of runs nobody knows are passed over."""
     for run_id in (unknown_id, "no id of ours"):
         await facts.handle(_wrap(_story(run_id, "i")))
+
+
+async def test_all_kinds_in_one_batch(
+    client: httpx2.AsyncClient,
+    database: Database,
+    facts: Facts,
+    integration: dict[str, Any],
+    fed: dict[str, Any],
+    run_id: str,
+    unknown_id: str,
+) -> None:
+    """A batch may hold facts of runs, answers and uploads; those nobody knows do not keep the others back."""
+    now = datetime.now(UTC)
+    upload: dict[str, Any] = {"via": "sftp", "files": 1, "bytes": 1, "digest": "d", "at": now}
+    batch: list[SyncFact] = [
+        Answered(inquiry_id=unknown_id, integration_id=unknown_id, at=now),
+        UploadReceived(upload_id="lost", integration_id=unknown_id, **upload),
+        *_story(run_id, integration["id"]),
+        UploadReceived(upload_id="u1", integration_id=fed["id"], **upload),
+    ]
+    await facts.handle(_wrap(batch))
+
+    assert (await _look(client, run_id))[0]["state"] == "partial"
+    assert [row["id"] for row in await database.fetch("SELECT id FROM upload")] == ["u1"]
+
+
+async def test_half_a_batch(
+    client: httpx2.AsyncClient,
+    database: Database,
+    facts: Facts,
+    integration: dict[str, Any],
+    fed: dict[str, Any],
+    run_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch is taken into account as a whole or not at all."""
+
+    async def refuse(*_: object) -> None:
+        raise asyncpg.CannotConnectNowError
+
+    upload = UploadReceived(
+        upload_id="u1", integration_id=fed["id"], via="sftp", files=1, bytes=1, digest="d", at=datetime.now(UTC)
+    )
+    batch = [*_story(run_id, integration["id"]), upload]
+    with monkeypatch.context() as away:
+        away.setattr("sync_scheduler.uploads.receive", refuse)
+        with pytest.raises(Retry):
+            await facts.handle(_wrap(batch))
+    untouched = (await _look(client, run_id))[0]["state"]
+    await facts.handle(_wrap(batch))
+
+    assert untouched == "queued"
+    assert (await _look(client, run_id))[0]["state"] == "partial"
+    assert await database.fetchval("SELECT count(*) FROM upload") == 1
 
 
 async def test_database_away(

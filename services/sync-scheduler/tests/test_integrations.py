@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 
+from homeroom.connections import CONNECTIONS
 from homeroom.db import Database
 from homeroom.messages import Options
 from homeroom.secrets import SealingKeys
@@ -52,8 +54,10 @@ def test_options_are_those_of_jobs() -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"provider": "clever"}, "body.provider"),
-        ({"provider": "classlink"}, "body.provider"),
+        ({"provider": "canvas"}, "body.provider"),
+        ({"sis": ""}, "body.sis"),
+        ({"time_zone": "Middle/Earth"}, "body.time_zone"),
+        ({"time_zone": "../etc/passwd"}, "body.time_zone"),
         ({"name": ""}, "body.name"),
         ({"name": "a\nb"}, "body.name"),
         ({"region": "mars"}, "body.region"),
@@ -62,16 +66,15 @@ def test_options_are_those_of_jobs() -> None:
         ({"schedule": {"kind": "nightly"}}, "body.schedule.kind"),
         ({"options": {"sync_everything": True}}, "body.options.sync_everything"),
         ({"options": {"sync_parents": "yes"}}, "body.options.sync_parents"),
-        ({"options": {"sync_classes": False}}, "body.options.sync_classes"),
-        ({"options": {"respect_enrollment_dates": True}}, "body.options.respect_enrollment_dates"),
-        ({"options": {"respect_academic_sessions": True}}, "body.options.respect_academic_sessions"),
-        ({"options": {"excluded_schools": ["s1"]}}, "body.options.excluded_schools"),
+        ({"options": {"excluded_schools": ["s1", "s2", "s1"]}}, "body.options.excluded_schools"),
+        ({"options": {"excluded_schools": [""]}}, "body.options.excluded_schools.0"),
+        ({"options": {"excluded_schools": [str(n) for n in range(2001)]}}, "body.options.excluded_schools"),
     ],
 )
 async def test_wrong_fields(
     client: httpx2.AsyncClient, organization_id: str, wanted: Wanted, change: dict[str, Any], field: str
 ) -> None:
-    """Unknown, wrong and not yet offered fields are refused by name, and nothing is created."""
+    """Unknown and wrong fields are refused by name, and nothing is created."""
     answer = await client.post("/v1/integrations", json=wanted(organization_id) | change)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "REQUEST_INVALID")
@@ -80,17 +83,56 @@ async def test_wrong_fields(
 
 
 async def test_what_is_offered_is_said(client: httpx2.AsyncClient, organization_id: str, wanted: Wanted) -> None:
-    """Who asks for a provider that is not offered is told which one is."""
-    answer = await client.post("/v1/integrations", json=wanted(organization_id, provider="clever"))
+    """Who asks for a provider that is not offered is told which ones are."""
+    answer = await client.post("/v1/integrations", json=wanted(organization_id, provider="canvas"))
 
-    assert "oneroster" in answer.json()["errors"][0]["problem"]
+    problem = answer.json()["errors"][0]["problem"]
+    assert all(kind in problem for kind in CONNECTIONS)
+
+
+async def test_all_options(client: httpx2.AsyncClient, organization_id: str, wanted: Wanted) -> None:
+    """Every option of the contract is offered and comes back as it was chosen (C3, C4)."""
+    chosen = {
+        "sync_classes": False,
+        "respect_enrollment_dates": True,
+        "respect_academic_sessions": True,
+        "sync_parents": True,
+        "sync_demographics": True,
+        "excluded_schools": [str(number) for number in range(2000)],
+    }
+    created = await client.post("/v1/integrations", json=wanted(organization_id, options=chosen))
+
+    assert (created.status_code, created.json()["options"]) == (201, chosen)
+
+
+@pytest.mark.parametrize(
+    ("region", "zone"),
+    [
+        ("us", "America/Chicago"),
+        ("au", "Australia/Perth"),
+        ("uk", "Europe/London"),
+        ("nz", "Pacific/Auckland"),
+    ],
+)
+async def test_time_zones(
+    client: httpx2.AsyncClient, organization_id: str, wanted: Wanted, region: str, zone: str
+) -> None:
+    """Where no time zone is said the region's counts; another can be chosen and given up again."""
+    created = (await client.post("/v1/integrations", json=wanted(organization_id, region=region))).json()
+    path = f"/v1/integrations/{created['id']}"
+    chosen = (await client.patch(path, json={"time_zone": "America/New_York"})).json()
+    renamed = (await client.patch(path, json={"name": "Another"})).json()
+    given_up = (await client.patch(path, json={"time_zone": None})).json()
+
+    zones = [answer["time_zone"] for answer in (created, chosen, renamed, given_up)]
+    assert zones == [zone, "America/New_York", "America/New_York", zone]
 
 
 @pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"auth": "basic"}, "body.connection.auth"),
-        ({"auth": "oauth2"}, "body.connection"),
+        ({"auth": "oauth2"}, "body.connection.token_url"),
         ({"signature_method": "MD5"}, "body.connection.signature_method"),
         ({"client_secret": ""}, "body.connection.client_secret"),
         ({"client_secret": None}, "body.connection.client_secret"),
@@ -154,7 +196,10 @@ async def _settle(database: Database, integration: dict[str, Any]) -> None:
     ("change", "needs_sync"),
     [
         ({"name": "Another"}, False),
-        ({"sis": None}, False),
+        ({"sis": "PowerSchool"}, False),
+        ({"sis": None}, True),
+        ({"time_zone": "America/Chicago"}, False),
+        ({"time_zone": "America/Denver"}, True),
         ({"options": {"sync_parents": False}}, False),
         ({"options": {"sync_parents": True}}, True),
         ({"connection": {"signature_method": "HMAC-SHA1"}}, True),
@@ -168,7 +213,7 @@ async def test_edit(
     change: dict[str, Any],
     needs_sync: bool,
 ) -> None:
-    """An edit changes what was sent alone, and asks for a sync where connection or options are others (C7)."""
+    """An edit changes what was sent alone, and asks for a sync where it may come to another roster (C7)."""
     await _settle(database, integration)
     answer = await client.patch(f"/v1/integrations/{integration['id']}", json=change)
 
@@ -219,7 +264,7 @@ async def test_edited_connections_are_checked(client: httpx2.AsyncClient, integr
             {"connection": private},
             {"connection": {"auth": "oauth2", "client_secret": "s"}},
             {"provider": "clever"},
-            {"options": {"sync_classes": False}},
+            {"options": {"sync_classes": "no"}},
         )
     ]
 
@@ -310,6 +355,6 @@ async def test_secrets_stay_secret(
     row = await database.fetchrow("SELECT * FROM integration")
     assert row is not None
     assert canary not in str(dict(row))
-    assert sealing_keys.open(integration_id, row["sealed_secret"]) == canary
+    assert json.loads(sealing_keys.open(integration_id, row["sealed_secret"])) == {"client_secret": canary}
     printed = capfd.readouterr()
     assert canary not in caplog.text + printed.out + printed.err

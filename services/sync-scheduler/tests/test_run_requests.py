@@ -38,7 +38,7 @@ async def test_start(client: httpx2.AsyncClient, integration: dict[str, Any]) ->
     }
     assert run | shown == run
     assert [entry["sentence"] for entry in log["entries"]] == [
-        "A sync was asked for. Everything is read: this provider can't be asked for changes only."
+        "A sync was asked for. Everything is read: this is the first sync."
     ]
     assert log["issues"] == []
 
@@ -87,8 +87,8 @@ async def test_the_database_guarantees_it(database: Database, run_id: str) -> No
 
     with pytest.raises(UniqueViolationError):
         await database.fetch(
-            "INSERT INTO run (id, integration, mode, created_by, deadline_at)"
-            " SELECT gen_random_uuid(), integration, mode, 'test', deadline_at FROM run WHERE id = $1",
+            "INSERT INTO run (id, integration, mode, today, created_by, deadline_at)"
+            " SELECT gen_random_uuid(), integration, mode, today, 'test', deadline_at FROM run WHERE id = $1",
             run_id,
         )
 

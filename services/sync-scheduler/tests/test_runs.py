@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeroom.codes import Code
-from homeroom.messages import Applied, Claimed, CollectionReport, Fact, Failed, Fetched, Held, Progress
-from sync_scheduler.runs import ACTIVE, Entry, Limits, Outcome, Run, State, Stop, cancel, hear, supervise
+from homeroom.messages import (
+    Applied,
+    Bookmark,
+    Claimed,
+    CollectionReport,
+    Fact,
+    Failed,
+    Fetched,
+    Held,
+    Mode,
+    Progress,
+    RecordIssue,
+)
+from sync_scheduler.runs import (
+    ACTIVE,
+    Entry,
+    Limits,
+    Outcome,
+    Run,
+    State,
+    Stop,
+    cancel,
+    hear,
+    list_incomplete_schools,
+    supervise,
+)
 
 NOW = datetime(2026, 9, 1, 18, 0, tzinfo=UTC)
 LIMITS = Limits(attempts=3, silence=timedelta(seconds=60), first_pause=timedelta(seconds=5))
@@ -27,12 +55,24 @@ def progress(attempt: int = 1, fetch: str = "a", served: int = 5) -> Progress:
     )
 
 
-def fetched(attempt: int = 1, fetch: str = "a") -> Fetched:
-    return Fetched(attempt=attempt, fetch_id=fetch, collections=CLEAN, run_id="r", integration_id="i", at=NOW)
+def fetched(attempt: int = 1, fetch: str = "a", mode: Mode = "full", code: Code | None = None) -> Fetched:
+    return Fetched(
+        attempt=attempt,
+        fetch_id=fetch,
+        collections=CLEAN,
+        mode=mode,
+        mode_code=code,
+        run_id="r",
+        integration_id="i",
+        at=NOW,
+    )
 
 
-def applied(attempt: int = 1, fetch: str = "a", report: CollectionReport = CLEAN["users"]) -> Applied:
+def applied(
+    attempt: int = 1, fetch: str = "a", report: CollectionReport = CLEAN["users"], mode: Mode = "full", **more: Any
+) -> Applied:
     return Applied(
+        mode=mode,
         attempt=attempt,
         fetch_id=fetch,
         apply=7,
@@ -43,6 +83,7 @@ def applied(attempt: int = 1, fetch: str = "a", report: CollectionReport = CLEAN
         run_id="r",
         integration_id="i",
         at=NOW,
+        **more,
     )
 
 
@@ -107,6 +148,95 @@ def test_partial() -> None:
 
     assert (quarantined.state, quarantined.code) == (State.PARTIAL, Code.RECORDS_QUARANTINED)
     assert (unconfirmed.state, unconfirmed.code) == (State.PARTIAL, Code.REMOVALS_UNCONFIRMED)
+
+
+def issue(code: Code, collection: str = "orgs", school: str = "s1") -> RecordIssue:
+    return RecordIssue(collection=collection, sourced_id=school, code=code, detail="no classes")
+
+
+@pytest.mark.parametrize(
+    ("codes", "report", "code"),
+    [
+        ([Code.SCHOOL_INCOMPLETE], CollectionReport(), Code.SCHOOL_INCOMPLETE),
+        ([Code.SCHOOL_INCOMPLETE, Code.GUARD_SCHOOL_MISSING], CollectionReport(), Code.GUARD_SCHOOL_MISSING),
+        ([Code.SCHOOL_INCOMPLETE], CollectionReport(quarantined=1), Code.SCHOOL_INCOMPLETE),
+        ([Code.GUARD_SCHOOL_MISSING], CollectionReport(unconfirmed=1), Code.GUARD_SCHOOL_MISSING),
+        ([], CollectionReport(quarantined=1, unconfirmed=1), Code.RECORDS_QUARANTINED),
+    ],
+)
+def test_partial_by_schools(codes: list[Code], report: CollectionReport, code: Code) -> None:
+    """A school that is missing or incomplete makes a run partial, and outweighs single records (C4)."""
+    run = tell(fresh(), applied(report=report, issues=tuple(map(issue, codes)))).run
+
+    assert (run.state, run.code) == (State.PARTIAL, code)
+    assert [one.code for one in list_incomplete_schools(run.issues)] == codes
+
+
+def test_how_many_schools() -> None:
+    """The sentence of a partial run says how many schools were missing and how many incomplete."""
+    issues = [issue(Code.GUARD_SCHOOL_MISSING)] + [issue(Code.SCHOOL_INCOMPLETE, school=f"s{n}") for n in (2, 3)]
+    detail = tell(fresh(), applied(issues=tuple(issues))).run.detail
+
+    assert detail is not None
+    assert detail.endswith("1 school was missing and stayed as before. 2 schools were incomplete and stayed as before.")
+
+
+@pytest.mark.parametrize("code", [Code.DELTA_DRIFT, Code.FIELD_MASKED, Code.REF_MISSING, Code.PEOPLE_UNMATCHED])
+def test_notes_are_no_shortfall(code: Code) -> None:
+    """What is only worth knowing does not make a run partial."""
+    assert tell(fresh(), applied(issues=(issue(code, "users"), issue(code)))).run.state is State.SUCCEEDED
+
+
+def test_schools_that_only_the_gateway_named() -> None:
+    """Issues the gateway told of count where the store adds none of its own."""
+    incomplete = msgspec.structs.replace(fetched(), issues=(issue(Code.SCHOOL_INCOMPLETE),))
+
+    assert tell(fresh(), claimed(), incomplete, applied()).run.code is Code.SCHOOL_INCOMPLETE
+
+
+def test_the_chosen_mode_stays() -> None:
+    """A fetch that did as it was told says nothing of it, and further attempts are told the same."""
+    chosen = replace(fresh(), mode="delta")
+    outcome = tell(chosen, claimed(), fetched(mode="delta"))
+
+    assert (outcome.run.mode, outcome.turn) == ("delta", None)
+    assert tell(chosen, claimed(), failed()).run.mode == "delta"
+    assert supervise(tell(chosen, claimed()).run, now=NOW + timedelta(minutes=2), limits=LIMITS).run.mode == "delta"
+
+
+def test_another_mode_is_told_once() -> None:
+    """A fetch that came to another mode, or gives a reason for its own, says so in the log, once."""
+    cases: list[tuple[Mode, Mode, Code | None]] = [
+        ("delta", "full", Code.DELTA_DRIFT),
+        ("full", "full", Code.DELTA_UNSUPPORTED),
+        ("full", "delta", None),
+    ]
+    for chosen, mode, code in cases:
+        run = replace(fresh(), mode=chosen)
+        first = tell(run, claimed(), fetched(mode=mode, code=code))
+        second = tell(first.run, applied(mode=mode, mode_code=code))
+        alone = tell(run, applied(mode=mode, mode_code=code))
+
+        assert first.turn is not None
+        assert (first.turn.step, first.turn.code) == ("mode", code)
+        assert (second.turn, alone.turn) == (None, first.turn)
+        assert {(done.run.mode, done.run.mode_code) for done in (second, alone)} == {(mode, code)}
+
+
+def test_the_reason_of_the_choice_stays() -> None:
+    """Why everything was to be compared is still said when the fetch did so without a word."""
+    run = replace(fresh(), mode_code=Code.DELTA_DRIFT)
+
+    assert tell(run, claimed(), fetched(), applied()).run.mode_code is Code.DELTA_DRIFT
+
+
+def test_bookmarks_come_with_the_end() -> None:
+    """Only what was applied by a run that had not ended leaves something to go on from."""
+    bookmark = Bookmark(at=NOW, canonical=1)
+    outcome = tell(fresh(), applied(bookmark=bookmark))
+
+    assert outcome.bookmark == bookmark
+    assert tell(outcome.run, applied(bookmark=bookmark)).bookmark is None
 
 
 def test_held() -> None:
@@ -275,11 +405,13 @@ def test_applied_after_the_end() -> None:
 attempts = st.integers(1, 5)
 fetches = st.sampled_from(["a", "b", "c"])
 reports = st.builds(CollectionReport, quarantined=st.integers(0, 1), unconfirmed=st.integers(0, 1))
+modes = st.sampled_from(["full", "delta"])
+mode_codes = st.sampled_from([None, Code.DELTA_DRIFT, Code.CLEVER_EVENTS_GAP])
 all_facts = st.one_of(
     st.builds(claimed, attempts, fetches),
     st.builds(progress, attempts, fetches, st.integers(0, 9)),
-    st.builds(fetched, attempts, fetches),
-    st.builds(applied, attempts, fetches, reports),
+    st.builds(fetched, attempts, fetches, modes, mode_codes),
+    st.builds(applied, attempts, fetches, reports, modes, mode_code=mode_codes),
     st.builds(held, attempts),
     st.builds(
         failed, attempts, st.sampled_from([Code.PROV_5XX, Code.RUN_CANCELLED, Code.RUN_OVERTAKEN]), again=st.booleans()

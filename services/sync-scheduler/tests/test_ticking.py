@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -74,7 +75,8 @@ async def test_a_run_becomes_a_job(
     assert (job.run_id, job.attempt, job.mode, message.key) == (run_id, 1, "full", integration["id"])
     assert (job.integration_id, job.organization_id) == (integration["id"], integration["organization_id"])
     assert (job.provider, job.connection, job.options) == ("oneroster", integration["connection"], Options())
-    assert sealing_keys.open(job.integration_id, job.sealed_secret) == canary
+    assert json.loads(sealing_keys.open(job.integration_id, job.sealed_secret)) == {"client_secret": canary}
+    assert (job.sis, job.bookmark, job.upload) == ("PowerSchool", None, None)
     assert canary.encode() not in message.value
     assert message.headers == trace
     assert job.deadline > datetime.now(UTC)

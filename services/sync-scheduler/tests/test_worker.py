@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,19 @@ import httpx2
 
 from homeroom.bus import Message
 from homeroom.bus.postgres import PostgresBus
-from homeroom.messages import Applied, Claimed, CollectionReport, Fact, Progress, read_job, to_facts
+from homeroom.messages import (
+    Answered,
+    Applied,
+    Claimed,
+    CollectionReport,
+    Fact,
+    Progress,
+    UploadReceived,
+    inquiries_topic,
+    read_inquiry,
+    read_job,
+    to_facts,
+)
 from homeroom.service import Parts
 from sync_scheduler.app import work
 from sync_scheduler.settings import ApiSettings
@@ -111,6 +123,52 @@ async def test_nobody_waits_for_the_next_round(
         await _until_ended(client, run_id)
 
     assert arrivals[0] - began < 5
+
+
+async def test_uploads_and_questions_do_not_wait(
+    client: httpx2.AsyncClient, settings: ApiSettings, bus: PostgresBus, fed: dict[str, Any]
+) -> None:
+    """Sets of files are read one after the other, and questions put, the moment they come and not at a next round."""
+    patient = settings.model_copy(update={"tick_seconds": 30.0})
+    asked: list[str] = []
+
+    async def answer(messages: Sequence[Message]) -> None:
+        for inquiry in map(read_inquiry, messages):
+            asked.append(inquiry.inquiry_id)
+            answered = Answered(
+                inquiry_id=inquiry.inquiry_id, integration_id=inquiry.integration_id, at=datetime.now(UTC)
+            )
+            await bus.publish(to_facts(answered))
+
+    answering = bus.consumer([inquiries_topic("us")], answer, group="gateway")
+    reading = asyncio.create_task(answering.run())
+    async with _working(patient), _gateway(bus):
+        await asyncio.sleep(1)
+        began = time.monotonic()
+        for number in range(3):
+            upload = UploadReceived(
+                upload_id=f"u{number}",
+                integration_id=fed["id"],
+                at=datetime.now(UTC),
+                via="sftp",
+                files=8,
+                bytes=1,
+                digest="d",
+            )
+            await bus.publish(to_facts(upload))
+        report = (await client.post(f"/v1/integrations/{fed['id']}/verify")).json()
+        runs: list[dict[str, Any]] = []
+        while len(runs) < 3 or not runs[0]["finished_at"]:
+            assert time.monotonic() - began < 20
+            await asyncio.sleep(0.05)
+            runs = (await client.get(f"/v1/integrations/{fed['id']}/runs")).json()["items"]
+    await answering.stop()
+    await reading
+
+    assert report["ok"] is True
+    assert [run["upload"]["id"] for run in runs] == ["u2", "u1", "u0"]
+    assert {run["state"] for run in runs} == {"succeeded"}
+    assert len(asked) == 1
 
 
 async def test_lost_connections(

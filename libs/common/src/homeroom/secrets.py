@@ -5,12 +5,16 @@ sealed secret names the key it was sealed to, so that keys can be exchanged one 
 (the integration's id): copied to another integration it does not open.
 
 `python -m homeroom.secrets` makes a key pair.
+
+Passwords are another thing: nobody needs to read them again, so only a salted scrypt hash of them is kept (RFC 7914).
 """
 
 from __future__ import annotations
 
 import binascii
 import hashlib
+import hmac
+import secrets
 import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
@@ -20,6 +24,11 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
 KEY_BYTES = 32
+
+_SCRYPT_COST, _SCRYPT_BLOCK, _SCRYPT_LANES = 2**14, 8, 1
+_SALT_BYTES, _HASH_BYTES = 16, 32
+_MAX_SCRYPT_MEMORY = 64 * 1024 * 1024
+"""What a hash may ask for to be checked, in bytes."""
 
 
 class SecretUnreadable(Exception):  # noqa: N818 - a state callers catch by name; it becomes the code SECRET_UNREADABLE
@@ -88,6 +97,43 @@ class SealingKeys:
             msg = "the secret was sealed for something else"
             raise SecretUnreadable(msg)
         return envelope.secret
+
+
+def hash_password(password: str) -> str:
+    """A text a password can be checked against and not be read from: `scrypt$n$r$p$salt$hash`.
+
+    Takes some 50 ms and 16 MB on purpose: call it in a thread where others wait.
+    """
+    salt = secrets.token_bytes(_SALT_BYTES)
+    found = _scrypt(password, salt, _SCRYPT_COST, _SCRYPT_BLOCK, _SCRYPT_LANES)
+    return "$".join(
+        ("scrypt", str(_SCRYPT_COST), str(_SCRYPT_BLOCK), str(_SCRYPT_LANES), _to_text(salt), _to_text(found))
+    )
+
+
+def verify_password(password: str, hashed: str) -> bool:
+    """Whether it is the password that was hashed; False also for a text that is no hash. As slow as hashing."""
+    try:
+        kind, cost, block, lanes, salt, expected = hashed.split("$")
+        if kind != "scrypt":
+            return False
+        found = _scrypt(password, _from_text(salt), int(cost), int(block), int(lanes))
+        return hmac.compare_digest(found, _from_text(expected))
+    except (ValueError, TypeError, OverflowError):  # the last two are scrypt's for costs that are no sizes
+        return False
+
+
+def _scrypt(password: str, salt: bytes, cost: int, block: int, lanes: int) -> bytes:
+    """Raises ValueError, TypeError or OverflowError for costs that make no sense or ask for too much."""
+    return hashlib.scrypt(
+        password.encode("utf-8", "surrogatepass"),
+        salt=salt,
+        n=cost,
+        r=block,
+        p=lanes,
+        maxmem=_MAX_SCRYPT_MEMORY,
+        dklen=_HASH_BYTES,
+    )
 
 
 def _key_id(public: bytes) -> str:

@@ -27,7 +27,12 @@ def main() -> None:
             arguments.port_file.write_text(str(listener.getsockname()[1]), "utf-8")
         print(f"{sandbox.url}/sandbox", flush=True)  # noqa: T201 - the one line a caller reads
         config = uvicorn.Config(
-            create_app(sandbox), access_log=False, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
+            create_app(sandbox),
+            access_log=False,
+            log_level="warning",
+            date_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
         )
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -17,8 +17,11 @@ from sandbox_district.faults import Fault, TokenExpiry
 from sandbox_district.replies import Reply, reply_error, reply_json
 
 SCOPE_PREFIX = "https://purl.imsglobal.org/spec/or/v1p1/scope/"
+SCOPE_PREFIX_1P2 = "https://purl.imsglobal.org/spec/or/v1p2/scope/"
 SCOPES = frozenset(
-    SCOPE_PREFIX + name for name in ("roster-core.readonly", "roster.readonly", "roster-demographics.readonly")
+    prefix + name
+    for prefix in (SCOPE_PREFIX, SCOPE_PREFIX_1P2)
+    for name in ("roster-core.readonly", "roster.readonly", "roster-demographics.readonly")
 )
 
 
@@ -79,20 +82,30 @@ class Access:
         self._uses: Counter[str] = Counter()
         self._signatures = SignatureOnlyEndpoint(_Validator(self.client_id, self.client_secret))
 
-    def refuse(self, request: Request, scope: str, faults: list[Fault]) -> Reply | None:
-        """Why a request may not read what needs a scope; None if it may."""
+    def refuse(
+        self, request: Request, scope: str, faults: list[Fault], *, prefix: str = SCOPE_PREFIX, signed: bool = True
+    ) -> Reply | None:
+        """Why a request may not read what needs a scope; None if it may.
+
+        Args:
+            request: the request.
+            scope: the last part of the scope's name.
+            faults: the faults that strike the request.
+            prefix: the first part of the scope's name, which is the version's.
+            signed: whether a signature by OAuth 1.0a will do, which stands for all scopes.
+        """
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         match scheme.lower():
-            case "oauth":
+            case "oauth" if signed:
                 return None if self._verify_signature(request) else _deny("The OAuth signature is not right.")
             case "bearer":
-                return self._check_token(credentials.strip(), scope, faults)
-        return _deny("Sign the request with OAuth 1.0a, or send a bearer token.")
+                return self._check_token(credentials.strip(), prefix + scope, faults)
+        return _deny("Sign the request with OAuth 1.0a, or send a bearer token." if signed else "Send a bearer token.")
 
     def grant(self, body: bytes, authorization: str) -> Reply:
         """Answer a token request; the client is named in a Basic header or in the form."""
         form = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
-        named = _read_basic(authorization) or {(form.get("client_id", ""), form.get("client_secret", ""))}
+        named = read_basic(authorization) or {(form.get("client_id", ""), form.get("client_secret", ""))}
         if (self.client_id, self.client_secret) not in named:
             return reply_json({"error": "invalid_client"}, 401, {"www-authenticate": "Basic"})
         if form.get("grant_type") != "client_credentials":
@@ -116,7 +129,7 @@ class Access:
         worn_out = any(isinstance(fault, TokenExpiry) and self._uses[token] > fault.requests for fault in faults)
         if known is None or known.expires_at <= time.monotonic() or worn_out:
             return _deny("The bearer token is unknown or has expired.")
-        if SCOPE_PREFIX + scope not in known.scopes:
+        if scope not in known.scopes:
             return reply_error(403, "forbidden", f"The token lacks the scope {scope}.")
         return None
 
@@ -137,7 +150,7 @@ def _deny(why: str) -> Reply:
     return reply_error(401, "unauthorisedrequest", why, {"www-authenticate": 'OAuth realm="roster", Bearer'})
 
 
-def _read_basic(authorization: str) -> set[tuple[str, str]]:
+def read_basic(authorization: str) -> set[tuple[str, str]]:
     """The client and secret of a Basic header, as they stand and as RFC 6749 has them escaped."""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic":

@@ -6,7 +6,7 @@ import msgspec
 
 from sandbox_district.curriculum import DISTRICT_ID
 from sandbox_district.people import draw_name, draw_phone
-from sandbox_district.records import COLLECTIONS, Books, Record
+from sandbox_district.records import COLLECTIONS, Books, Record, format_instant
 from sandbox_district.registrar import Registrar
 
 Snapshot = dict[str, dict[str, bytes]]
@@ -60,6 +60,7 @@ def record_changes(books: Books, edit: Callable[[], object]) -> tuple[Changes, d
             removed=frozenset(old - new),
         )
         touched[name] = {key for key, content in after[name].items() if before[name].get(key) != content}
+        _remember_departed(books, name, before[name], differences[name])
     return Changes(books.day, differences), touched
 
 
@@ -76,6 +77,21 @@ def pass_day(registrar: Registrar) -> None:
         _touch_the_rest,
     ):
         happening(registrar)
+
+
+def _remember_departed(books: Books, collection: str, before: dict[str, bytes], of: Difference) -> None:
+    """Keep what those who vanished were last like, and which orgs people left: a file of changes has to name them."""
+    departed = books.departed[collection]
+    for key in of.added:
+        departed.pop(key, None)
+    gone = {"status": "tobedeleted", "dateLastModified": format_instant(books.read_clock())}
+    for key in of.removed - books.collections[collection].keys():
+        departed[key] = msgspec.json.decode(before[key]) | gone
+    if collection == "users":
+        for key in of.changed:
+            now = {ref["sourcedId"] for ref in books.collections[collection][key]["orgs"]}
+            had = {ref["sourcedId"] for ref in msgspec.json.decode(before[key])["orgs"]}
+            books.left_orgs[key] = (books.left_orgs.get(key, set()) | had) - now
 
 
 def _content(record: Record) -> bytes:

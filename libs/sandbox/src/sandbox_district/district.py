@@ -30,6 +30,8 @@ class District(Books):
         super().__init__(first_day, clock)
         self.seed = seed
         self.history: list[Changes] = []
+        self.watchers: list[Callable[[], None]] = []
+        """Called after each change."""
         self._found(Random(f"{seed}/founding"), students)
 
     def advance_day(self) -> Changes:
@@ -39,12 +41,20 @@ class District(Books):
 
     def change(self, edit: Callable[[], object]) -> Changes:
         """Let an edit of one's own happen; changed records get a new dateLastModified, the truth goes to history."""
+        stamps = {
+            name: {key: record["dateLastModified"] for key, record in records.items()}
+            for name, records in self.collections.items()
+        }
         changes, touched = record_changes(self, edit)
         stamp = format_instant(self.read_clock())
         for collection, keys in touched.items():
             for key in keys:
+                if before := stamps[collection].get(key):
+                    self.stamps_before[collection][key] = before
                 self.amend(collection, key, dateLastModified=stamp)
         self.history.append(changes)
+        for watch in self.watchers:
+            watch()
         return changes
 
     def _found(self, rng: Random, students: int) -> None:

@@ -3,6 +3,12 @@
 A fault is data: where it strikes, how often, and the few numbers of its kind. It may answer in the face's stead, change
 the listing before its page is cut, the records of the page, or the reply. As JSON it names its kind in snake case:
 `{"kind": "rate_limit", "path": "/users", "times": 2, "retry_after": 1}`.
+
+The paths of the other faces begin with the face's name, and leave out what says the version or the application:
+"/clever/users" is at `/clever/v3.0/users`, "/classlink/users" at `/classlink/{id}/ims/oneroster/v1p1/users`,
+"/google/courses" at `/google/v1/courses`. "/" and "/users" strike OneRoster only, "/clever" that face only, and what
+gives credentials has to be named: "/oauth/token", "/clever/oauth/tokens", "/classlink/applications", "/google/token".
+Faults about offsets, filters, roles and signatures do nothing at Clever and Google, which have none of these.
 """
 
 import heapq
@@ -19,10 +25,22 @@ import msgspec
 from typing_extensions import override
 
 from sandbox_district.district import District
-from sandbox_district.records import Record
+from sandbox_district.filters import list_fields
+from sandbox_district.records import Record, format_instant, is_active
 from sandbox_district.replies import Reply, describe_status, reply_error, reply_json
 
-_TOKEN_PATH = "/oauth/"  # noqa: S105 - a path, no secret
+_PLACES = (
+    "/clever/oauth/",
+    "/clever/",
+    "/classlink/applications/",
+    "/classlink/",
+    "/google/token/",
+    "/google/",
+    "/oauth/",
+    "/",
+)
+"""The parts of the sandbox, the narrower before the wider: a fault strikes in its own only."""
+_LEVELS_UNNESTED = 2
 
 
 @dataclass(slots=True)
@@ -39,6 +57,10 @@ class Listing:
     counted: bool = True
 
 
+def _find_place(path: str) -> str:
+    return next((place for place in _PLACES if f"{path}/".startswith(place)), "")
+
+
 def _name_kind(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
@@ -48,7 +70,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=_na
 
     Args:
         path: which requests, as the beginning of the path below the base: "/users", "/users/stu-1", "/oauth/token".
-            "/" is every request but those for tokens.
+            "/" is every request of OneRoster's but those for tokens. Of the other faces see above.
         after: how many such requests pass first.
         every: it strikes each k-th request from then on.
         times: how often it strikes at all; without end if None.
@@ -64,7 +86,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=_na
 
     def covers(self, path: str, *, single: bool) -> bool:
         """Whether a request is of the kind this fault strikes."""
-        if path.startswith(_TOKEN_PATH) and not self.path.startswith(_TOKEN_PATH):
+        if _find_place(path) != _find_place(self.path):
             return False
         return path.startswith(self.path) and (self.singles if single else self.lists)
 
@@ -75,6 +97,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=_na
     def answer(self) -> Reply | None:
         """What to say instead of an answer."""
         return None
+
+    def show(self, collection: str, record: Record, district: District) -> Record | None:
+        """A record of the books as this provider has it, None if it has it no more; asked before any filter."""
+        del collection, district
+        return record
+
+    def judge_filter(self, filter_: str) -> Literal["honour", "ignore", "empty", "refuse"]:
+        """What becomes of a filter."""
+        del filter_
+        return "honour"
 
     def arrange(self, listing: Listing) -> None:
         """Change a listing before its page is cut."""
@@ -160,6 +192,119 @@ class NotFoundSingles(Fault, frozen=True, kw_only=True):
         return reply_error(404, "unknownobject", "There is no such object.")
 
 
+class RefusedCollection(Fault, frozen=True, kw_only=True):
+    """403 for a top-level collection and its records, while the schools' own lists of it are served.
+
+    Args:
+        schools: the sourcedIds of schools whose own list is refused, too.
+    """
+
+    path: str = "/classes"
+    schools: tuple[str, ...] = ()
+
+    @override
+    def covers(self, path: str, *, single: bool) -> bool:
+        name = self.path.strip("/")
+        refused = {f"/schools/{school}/{name}" for school in self.schools}
+        return path == f"/{name}" or path.startswith(f"/{name}/") or path in refused
+
+    @override
+    def answer(self) -> Reply:
+        return reply_error(403, "forbidden", "This is not shared with you.")
+
+
+class NoNested(Fault, frozen=True, kw_only=True):
+    """404 for every nested path: only whole collections and their single records are served."""
+
+    singles: ClassVar[bool] = False
+
+    @override
+    def covers(self, path: str, *, single: bool) -> bool:
+        return path.count("/") > _LEVELS_UNNESTED and super().covers(path, single=single)
+
+    @override
+    def answer(self) -> Reply:
+        return reply_error(404, "unknownobject", "There is no such path.")
+
+
+# Filters
+
+
+class _OddFilter(Fault, frozen=True, kw_only=True):
+    """A filter is not dealt with as it should be: each one, or only those that name one of some fields."""
+
+    singles: ClassVar[bool] = False
+    fields: tuple[str, ...] = ()
+
+    def _is_odd(self, filter_: str) -> bool:
+        return not self.fields or not list_fields(filter_).isdisjoint(self.fields)
+
+
+class IgnoreFilter(_OddFilter, frozen=True, kw_only=True):
+    """All rows come, whatever the filter."""
+
+    @override
+    def judge_filter(self, filter_: str) -> Literal["honour", "ignore"]:
+        return "ignore" if self._is_odd(filter_) else "honour"
+
+
+class FilterEmpty(_OddFilter, frozen=True, kw_only=True):
+    """200 without any rows, as if the filter were known and nothing matched."""
+
+    @override
+    def judge_filter(self, filter_: str) -> Literal["honour", "empty"]:
+        return "empty" if self._is_odd(filter_) else "honour"
+
+
+class FilterRefused(_OddFilter, frozen=True, kw_only=True):
+    """400, as for a field that can't be filtered by."""
+
+    @override
+    def judge_filter(self, filter_: str) -> Literal["honour", "refuse"]:
+        return "refuse" if self._is_odd(filter_) else "honour"
+
+
+# What the provider knows of time
+
+
+class UnstampedChanges(Fault, frozen=True, kw_only=True):
+    """A share of the edits leaves dateLastModified as it was before; which ones is chance, and the same every time."""
+
+    share: float = 0.05
+
+    @override
+    def show(self, collection: str, record: Record, district: District) -> Record:
+        before = district.stamps_before[collection].get(record["sourcedId"])
+        edit = f"{collection}/{record['sourcedId']}/{record['dateLastModified']}"
+        if before is None or Random(edit).random() >= self.share:
+            return record
+        return record | {"dateLastModified": before}
+
+
+class PurgedDeletions(Fault, frozen=True, kw_only=True):
+    """What is deleted is gone, without any tombstone."""
+
+    @override
+    def show(self, collection: str, record: Record, district: District) -> Record | None:
+        return record if is_active(record) else None
+
+
+class ShiftedClock(Fault, frozen=True, kw_only=True):
+    """The provider's clock is ahead, or behind with a minus: its Date header, and every dateLastModified."""
+
+    seconds: float = 3600.0
+
+    @override
+    def show(self, collection: str, record: Record, district: District) -> Record:
+        stamp = datetime.fromisoformat(record["dateLastModified"]) + timedelta(seconds=self.seconds)
+        return record | {"dateLastModified": format_instant(stamp)}
+
+    @override
+    def send(self, reply: Reply) -> Reply:
+        moment = datetime.now(UTC) + timedelta(seconds=self.seconds)
+        return replace(reply, headers=reply.headers | {"date": format_datetime(moment, usegmt=True)})
+
+
 # Time
 
 
@@ -188,6 +333,17 @@ class TokenExpiry(Fault, frozen=True, kw_only=True):
     """A bearer token is good for a number of requests, whatever its expires_in said."""
 
     requests: int = 3
+
+
+class NewRevision(Fault, frozen=True, kw_only=True):
+    """ClassLink's x-perm-rev is a new one from this request on, as when somebody changes what is shared.
+
+    By default it strikes the second request it meets: the next page.
+    """
+
+    path: str = "/classlink"
+    after: int = 1
+    times: int | None = 1
 
 
 # Bodies and headers
@@ -300,7 +456,7 @@ class Shift(Fault, frozen=True, kw_only=True):
 
     @override
     def arrange(self, listing: Listing) -> None:
-        if not listing.offset or not listing.rows:
+        if not listing.offset or not listing.rows or "sourcedId" not in listing.rows[0]:
             return
         books, first = listing.district.collections[listing.collection], listing.rows[0]
         if self.change == "delete":
@@ -355,6 +511,19 @@ class Masked(Fault, frozen=True, kw_only=True):
         return {name: value for name, value in shown.items() if name not in self.fields or value is not None}
 
 
+class FullNames(Fault, frozen=True, kw_only=True):
+    """Clever's contacts have their whole name in the last name, and no first name."""
+
+    path: str = "/clever/users"
+
+    @override
+    def reshape(self, rows: list[Any], books: dict[str, Record]) -> list[Any]:
+        return [self._join(row) if isinstance(row, dict) and "contact" in row.get("roles", ()) else row for row in rows]
+
+    def _join(self, row: Record) -> Record:
+        return row | {"name": {"first": "", "last": f"{row['name']['first']} {row['name']['last']}"}}
+
+
 class BadRecords(Fault, frozen=True, kw_only=True):
     """The first records of a collection, by sourcedId, cannot be understood; in turn in each of four ways if mixed."""
 
@@ -366,7 +535,7 @@ class BadRecords(Fault, frozen=True, kw_only=True):
         ways = list(_WAYS) if self.how == "mixed" else [self.how]
         chosen = {key: ways[number % len(ways)] for number, key in enumerate(heapq.nsmallest(self.rows, books))}
         return [
-            _WAYS[chosen[row["sourcedId"]]](row) if isinstance(row, dict) and row.get("sourcedId") in chosen else row
+            _WAYS[chosen[_name_row(row)]](row) if isinstance(row, dict) and _name_row(row) in chosen else row
             for row in rows
         ]
 
@@ -378,10 +547,19 @@ AnyFault = (
     | ErrorEnvelope
     | Unauthorized
     | Forbidden
+    | RefusedCollection
+    | NoNested
+    | IgnoreFilter
+    | FilterEmpty
+    | FilterRefused
+    | UnstampedChanges
+    | PurgedDeletions
+    | ShiftedClock
     | NotFoundSingles
     | Slow
     | Drip
     | TokenExpiry
+    | NewRevision
     | Truncate
     | HangUp
     | BareArray
@@ -396,6 +574,7 @@ AnyFault = (
     | StringBooleans
     | BothRoles
     | Masked
+    | FullNames
     | BadRecords
 )
 
@@ -446,8 +625,12 @@ def _list_roles(user: Record) -> list[Record]:
     ]
 
 
+def _name_row(row: Record) -> Any:
+    return row.get("sourcedId", row.get("id"))
+
+
 def _drop_id(record: Record) -> Record:
-    return {name: value for name, value in record.items() if name != "sourcedId"}
+    return {name: value for name, value in record.items() if name not in {"sourcedId", "id"}}
 
 
 def _confuse_role(record: Record) -> Record:
@@ -464,5 +647,5 @@ _WAYS: dict[str, Callable[[Record], Any]] = {
     "no_id": _drop_id,
     "unknown_role": _confuse_role,
     "null_reference": _null_reference,
-    "no_object": lambda record: f"{record['sourcedId']} is not an object",
+    "no_object": lambda record: f"{_name_row(record)} is not an object",
 }

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
-from sandbox_district.records import Record
+from sandbox_district.records import Record, format_instant
 
 Predicate = Callable[[Record], bool]
 _COMPARISON = r"([\w.]+)\s*(!=|>=|<=|=|>|<|~)\s*'((?:[^']|'')*)'"
@@ -39,6 +40,12 @@ def read_filter(text: str, is_known: Callable[[str], bool]) -> Predicate:
     return lambda record: first(record) or second(record)
 
 
+def list_fields(text: str) -> set[str]:
+    """The fields a filter names, without what follows their dots."""
+    parts = _FILTER.fullmatch(text)
+    return {field.partition(".")[0] for field in (parts[1], parts[5]) if field} if parts else set()
+
+
 def read_path(record: Record, path: str) -> list[str]:
     """The values at a dotted path, as the text they are compared by."""
     if isinstance(value := record.get(path), str):  # most are, and whole collections are sorted by them
@@ -54,9 +61,20 @@ def _compare(field: str, operator: str, value: str, is_known: Callable[[str], bo
     if not is_known(field.partition(".")[0]):
         raise ValueError(f"The filter names a field that does not exist: {field}.")
     compare, wanted = _OPERATORS[operator], value.replace("''", "'")
+    if field == "dateLastModified" and operator != "~":
+        wanted = _spell_instant(wanted)
     if operator == "!=":
         return lambda record: wanted not in read_path(record, field)
     return lambda record: any(compare(is_, wanted) for is_ in read_path(record, field))
+
+
+def _spell_instant(text: str) -> str:
+    """A moment in whatever precision and zone it is asked for by, as records have it; other text as it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return format_instant(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def _spell(value: Any) -> str:

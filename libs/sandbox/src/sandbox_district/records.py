@@ -51,6 +51,12 @@ class Books:
         self.first_day = first_day
         self.day = 0
         self.collections: dict[str, dict[str, Record]] = {name: {} for name in COLLECTIONS}
+        self.stamps_before: dict[str, dict[str, str]] = {name: {} for name in COLLECTIONS}
+        """The dateLastModified that records had before they were last changed."""
+        self.departed: dict[str, dict[str, Record]] = {name: {} for name in COLLECTIONS}
+        """The last content of records that vanished without a tombstone, marked and dated as deleted."""
+        self.left_orgs: dict[str, set[str]] = {}
+        """The orgs that people had a role at and have none any more, by user."""
         self._clock = clock
         self._numbers: Counter[str] = Counter()
 

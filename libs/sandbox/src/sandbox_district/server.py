@@ -3,25 +3,31 @@
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import formatdate
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
 from sandbox_district.access import Access
+from sandbox_district.classlink import ClassLinkFace
+from sandbox_district.clever import CleverFace
 from sandbox_district.control import Control
 from sandbox_district.district import District
 from sandbox_district.faults import Faults
-from sandbox_district.oneroster_rest import BASE, TOKEN_PATH, OneRosterFace
+from sandbox_district.google_classroom import GoogleFace
+from sandbox_district.marketplace import Marketplace
+from sandbox_district.oneroster_rest import TOKEN_PATH, OneRosterFace, TokenFace
+from sandbox_district.oneroster_versions import BASE_1P1, BASE_1P2, VERSIONS
 
 
 @dataclass
-class Sandbox:
+class Sandbox(Marketplace):
     """A district, its one client, the faults in force, and the requests it has answered by path."""
 
     district: District
@@ -29,11 +35,26 @@ class Sandbox:
     faults: Faults = field(default_factory=Faults)
     requests: Counter[str] = field(default_factory=Counter)
     url: str = ""
+    count_connections: Callable[[], int] = field(default=lambda: 0, repr=False)
+    """How many connections clients hold open; only of a sandbox that `running_sandbox` serves."""
+    clever: CleverFace = field(init=False)
+    classlink: ClassLinkFace = field(init=False)
+    google: GoogleFace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clever = CleverFace(self.district, self.faults)
+        self.classlink = ClassLinkFace(self.district, self.faults, self.access)
+        self.google = GoogleFace(self.district, self.faults)
 
     @property
     def base_url(self) -> str:
-        """Where the OneRoster collections are."""
-        return self.url + BASE
+        """Where the OneRoster 1.1 collections are."""
+        return self.url + BASE_1P1
+
+    @property
+    def base_url_1p2(self) -> str:
+        """Where the OneRoster 1.2 collections are."""
+        return self.url + BASE_1P2
 
     @property
     def token_url(self) -> str:
@@ -65,17 +86,32 @@ def create_sandbox(district: District | None = None, token_seconds: int = 3600) 
 
 def create_app(sandbox: Sandbox, *, max_limit: int = 10_000, control: bool = True) -> ASGIApp:
     """The sandbox as an ASGI application, with or without its control routes."""
-    routes = OneRosterFace(sandbox.district, sandbox.faults, sandbox.access, max_limit).routes
+    routes = TokenFace(sandbox.faults, sandbox.access).routes
+    for version in VERSIONS:
+        routes += OneRosterFace(sandbox.district, sandbox.faults, sandbox.access, max_limit, version).routes
+    routes += [*sandbox.clever.routes, *sandbox.classlink.routes, *sandbox.google.routes]
     if control:
-        routes += Control(sandbox.district, sandbox.faults, sandbox.access, sandbox.requests).routes
+        routes += Control(sandbox.district, sandbox.faults, sandbox.access, sandbox.requests, sandbox).routes
     app = Starlette(routes=routes)
 
     async def count(scope: Scope, receive: Receive, send: Send) -> None:
         if not scope["path"].startswith("/sandbox"):
             sandbox.requests[scope["path"]] += 1
-        await app(scope, receive, send)
+        await app(scope, receive, _date(send))
 
     return count
+
+
+def _date(send: Send) -> Send:
+    """Give answers a Date unless they have one: a provider's clock may be wrong, and the server's own can't be."""
+
+    async def dated(message: Message) -> None:
+        if message["type"] == "http.response.start" and not any(name == b"date" for name, _ in message["headers"]):
+            now = formatdate(usegmt=True).encode()
+            message = {**message, "headers": [*message["headers"], (b"date", now)]}
+        await send(message)
+
+    return dated
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -104,11 +140,13 @@ async def running_sandbox(
             log_config=None,
             access_log=False,
             log_level="critical",
+            date_header=False,
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=1,
         )
         server = _QuietServer(config)
+        sandbox.count_connections = lambda: len(server.server_state.connections)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await server.ready.wait()

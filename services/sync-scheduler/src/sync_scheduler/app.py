@@ -13,7 +13,7 @@ from homeroom.db import Database
 from homeroom.messages import SYNC_FACTS, TOPICS
 from homeroom.service import Parts, create_app, run_api, run_migrations, run_roles, run_worker
 from homeroom.telemetry import get_logger
-from sync_scheduler import api
+from sync_scheduler import api, inquiry_api, sftp_api
 from sync_scheduler.doorbell import Doorbell, first_of
 from sync_scheduler.facts import Facts
 from sync_scheduler.integrations import Integrations
@@ -45,7 +45,7 @@ def make_app(settings: ApiSettings, *, verifier: Verifier | None = None) -> Fast
         name=NAME,
         title="Homeroom sync scheduler",
         settings=settings,
-        routers=[api.router],
+        routers=[api.router, inquiry_api.router, sftp_api.router],
         open_parts=open_parts,
         verifier=verifier,
     )
@@ -57,7 +57,7 @@ async def work(settings: SchedulerSettings, parts: Parts, stop: asyncio.Event) -
     bus = await parts.open("bus", open_bus(settings), ping=lambda bus: bus.ping())
     await bus.ensure_topics(TOPICS)
     doorbell = Doorbell(settings.database_url.get_secret_value())
-    ticking = Ticking(database, bus, settings.limits, tick_seconds=settings.tick_seconds)
+    ticking = Ticking(database, bus, settings.limits, tick_seconds=settings.tick_seconds, terms=settings.terms)
     facts = bus.consumer([SYNC_FACTS.name], Facts(database, settings.limits).handle, group=GROUP)
     parts.start("facts", facts.run)
     parts.start("doorbell", lambda: doorbell.run(stop))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -12,38 +10,27 @@ from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.ids import new_id
 from homeroom.problems import Problem
-from sync_scheduler import integrations, ledger
+from sync_scheduler import beginnings, integrations, ledger
+from sync_scheduler.beginnings import Terms
 from sync_scheduler.ledger import SQL
+from sync_scheduler.modes import Asked
 
-REASONS = {
-    "full": "A sync was asked for. Everything is read.",
-    "auto": "A sync was asked for. Everything is read: this provider can't be asked for changes only.",
-}
-"""Why a run reads what it reads, by what was asked for."""
+OCCASION = "A sync was asked for."
 
 
 async def start(
-    database: Database,
-    integration: UUID,
-    visible: UUID | None,
-    *,
-    mode: Literal["auto", "full"],
-    created_by: str,
-    deadline: timedelta,
+    database: Database, integration: UUID, visible: UUID | None, *, mode: Asked, created_by: str, terms: Terms
 ) -> UUID:
-    """Queue a run and return its id. Problems SYNC_IN_PROGRESS, INTEGRATION_DELETED, NOT_FOUND."""
+    """Queue a run and return its id.
+
+    Problems SYNC_IN_PROGRESS, INTEGRATION_DELETED, NOT_FOUND, UPLOAD_MISSING.
+    """
     run_id = new_id()
 
     async def begin(connection: Connection) -> UUID:
-        await integrations.lock(connection, integration, visible)
-        return await ledger.begin(
-            connection,
-            run_id,
-            integration,
-            mode="full",
-            sentence=REASONS[mode],
-            created_by=created_by,
-            deadline=deadline,
+        row = await integrations.lock(connection, integration, visible)
+        return await beginnings.begin(
+            connection, run_id, row, asked=mode, occasion=OCCASION, created_by=created_by, terms=terms
         )
 
     begun = await database.transact(begin)

@@ -1,21 +1,50 @@
-"""Consumes sync-facts and moves runs on, one transaction a batch. Hearing a fact twice changes nothing."""
+"""Consumes sync-facts: moves runs on, takes answers and uploads, one transaction a batch.
+
+Hearing a fact twice changes nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from homeroom.bus import Message, Retry
 from homeroom.db import Connection, Database
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import Fact, read_fact
+from homeroom.messages import Answered, Fact, SyncFact, UploadReceived, read_fact
 from homeroom.telemetry import get_logger, span
-from sync_scheduler import ledger
+from sync_scheduler import inquiries, ledger, uploads
 from sync_scheduler.ledger import AWAY, SQL
 from sync_scheduler.runs import Limits, Outcome, Run, hear
 
 log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Heard:
+    """The facts of a batch, by what they are about; those with ids that can't be ours are left out."""
+
+    runs: dict[UUID, list[Fact]] = field(default_factory=dict)
+    answers: list[tuple[UUID, UUID, Answered]] = field(default_factory=list)
+    uploads: list[tuple[UUID, UploadReceived]] = field(default_factory=list)
+
+    def add(self, fact: SyncFact) -> None:
+        """Take in one more."""
+        match fact:
+            case Answered():
+                inquiry, integration = _read_id(fact.inquiry_id), _read_id(fact.integration_id)
+                if inquiry is not None and integration is not None:
+                    self.answers.append((inquiry, integration, fact))
+            case UploadReceived():
+                integration = _read_id(fact.integration_id)
+                if integration is not None:
+                    self.uploads.append((integration, fact))
+            case _:
+                run_id = _read_id(fact.run_id)
+                if run_id is not None:
+                    self.runs.setdefault(run_id, []).append(fact)
 
 
 class Facts:
@@ -27,22 +56,31 @@ class Facts:
 
     async def handle(self, messages: Sequence[Message]) -> None:
         """Take a batch of one partition into account. Raises Reject for what can't be read, Retry without database."""
-        heard: dict[UUID, list[Fact]] = {}
+        heard = Heard()
         for message in messages:
-            fact = read_fact(message)
-            if (run_id := _read_id(fact.run_id)) is not None:
-                heard.setdefault(run_id, []).append(fact)
+            heard.add(read_fact(message))
 
         with span("hear facts"):
             try:
-                changes = await self._database.transact(lambda connection: self._move(connection, heard))
+                changes = await self._database.transact(lambda connection: self._take(connection, heard))
             except AWAY as error:
                 raise Retry from error
         faultpoint("scheduler.facts-applied")
         for change in changes:
             ledger.tell(change)
 
+    async def _take(self, connection: Connection, heard: Heard) -> list[ledger.Change]:
+        """Runs first, then what comes beside them: rows are locked integration first, then run."""
+        changes = await self._move(connection, heard.runs)
+        for inquiry, integration, answer in heard.answers:
+            await inquiries.receive(connection, integration, inquiry, answer)
+        for integration, upload in heard.uploads:
+            await uploads.receive(connection, integration, upload)
+        return changes
+
     async def _move(self, connection: Connection, heard: Mapping[UUID, Sequence[Fact]]) -> list[ledger.Change]:
+        if not heard:
+            return []
         await connection.execute(SQL["lock_integrations_of_runs"], list(heard))
         runs = await ledger.lock(connection, list(heard))
         now = await ledger.read_time(connection)
@@ -65,5 +103,5 @@ def _read_id(text: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:
-        log.warning("facts.no_run_id")
+        log.warning("facts.no_id")
         return None

@@ -6,33 +6,47 @@ The secret is sealed the moment it arrives and never comes back; here it can't b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import asyncpg
-from pydantic import Field, SecretStr, StrictBool, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, StrictBool, ValidationInfo, field_validator
 
 from homeroom.codes import Code
+from homeroom.connections import (
+    KNOWN_SIS,
+    ClassLinkConnection,
+    CleverConnection,
+    ConnectionModel,
+    CsvConnection,
+    GoogleClassroomConnection,
+    Line,
+    OneRosterConnection,
+)
 from homeroom.db import Connection, Database
 from homeroom.ids import new_id
 from homeroom.messages import Options
 from homeroom.problems import Problem
-from homeroom.secrets import seal
 from homeroom.service import RequestModel
-from sync_scheduler import ledger
-from sync_scheduler.connections import (
-    ADDRESSES,
-    TOKEN_URL_MISSING,
-    Line,
-    OneRosterConnection,
-    OneRosterConnectionEdit,
-    needs_secret_again,
-)
-from sync_scheduler.endpoints import object_to
+from sync_scheduler import credentials, ledger
+from sync_scheduler.calendars import REGION_ZONES, check_zone
 from sync_scheduler.ledger import SQL
 
 Region = Literal["us", "au", "uk", "nz"]
-KNOWN_SIS = ("PowerSchool", "Ellucian", "eSchoolPlus", "Illuminate Education", "Unit4", "other")
+Kind = Literal["classlink", "oneroster", "oneroster-csv", "clever", "google-classroom"]
+AnyConnection = (
+    OneRosterConnection | ClassLinkConnection | CleverConnection | GoogleClassroomConnection | CsvConnection | None
+)
+"""For the documents: which of them is meant is said by `provider`."""
+Zone = Annotated[
+    str,
+    AfterValidator(check_zone),
+    Field(description="an IANA time zone: what `today` means to the district", examples=["America/Chicago"]),
+]
+Sis = Annotated[Line, Field(description="the SIS behind the provider", examples=list(KNOWN_SIS))]
+MAX_EXCLUDED = 2000
+WITHOUT_SCHOOLS = frozenset({"google-classroom"})
+"""Kinds that know no schools, so that none can be excluded."""
 
 
 class OptionsBody(RequestModel):
@@ -43,15 +57,13 @@ class OptionsBody(RequestModel):
     respect_academic_sessions: StrictBool = False
     sync_parents: StrictBool = False
     sync_demographics: StrictBool = False
-    excluded_schools: tuple[Line, ...] = ()
+    excluded_schools: Annotated[tuple[Line, ...], Field(max_length=MAX_EXCLUDED)] = ()
 
-    @field_validator("sync_classes", "respect_enrollment_dates", "respect_academic_sessions", "excluded_schools")
+    @field_validator("excluded_schools")
     @classmethod
-    def _refuse_what_is_not_offered(cls, value: object, info: ValidationInfo) -> object:
-        default = cls.model_fields[info.field_name or ""].default
-        if value != default:
-            shown = list(default) if isinstance(default, tuple) else str(default).lower()
-            raise ValueError(f"this option is not offered yet; leave it at {shown}")
+    def _refuse_doubles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a school stands in the list more than once")
         return value
 
 
@@ -66,20 +78,35 @@ class IntegrationBody(RequestModel):
 
     organization_id: UUID
     name: Line
-    provider: Literal["oneroster"]
-    sis: Line | None = Field(default=None, description="the SIS behind the provider", examples=list(KNOWN_SIS))
+    provider: Kind
+    sis: Sis | None = None
     region: Region = "us"
-    connection: OneRosterConnection
+    time_zone: Zone | None = Field(default=None, description="an IANA time zone; without one that of the region")
+    connection: ConnectionModel = Field(
+        default=None,
+        validate_default=True,
+        description="that of the `provider`; oneroster-csv needs none. Secrets never come back",
+    )
     options: OptionsBody = OptionsBody()
     schedule: ScheduleBody | None = None
+
+    @field_validator("connection", mode="plain", json_schema_input_type=AnyConnection)
+    @classmethod
+    def _check_connection(cls, entered: object, info: ValidationInfo) -> ConnectionModel | None:
+        provider = info.data.get("provider")
+        return credentials.check_kind(provider, entered) if provider else None
 
 
 class IntegrationEdit(RequestModel):
     """What is left out stays as it is; provider, organization and region can't be changed."""
 
     name: Line | None = None
-    sis: Line | None = None
-    connection: OneRosterConnectionEdit | None = None
+    sis: Sis | None = None
+    time_zone: Zone | None = Field(default=None, description="an IANA time zone; null for that of the region")
+    connection: dict[str, Any] | None = Field(
+        default=None,
+        description="fields of the kind's connection that change; null takes a field away. Secrets are sent together",
+    )
     options: OptionsBody | None = None
     schedule: ScheduleBody | None = None
 
@@ -97,10 +124,11 @@ class Integrations:
         organization = body.organization_id
         if visible not in (None, organization):
             raise _no_organization(organization)
-        shown = body.connection.shown()
-        self._check_addresses(shown)
+        entered = credentials.enter(body.connection)
+        self._check_addresses(body.provider, entered.shown)
+        _check_options(body.provider, body.options)
         integration = new_id()
-        sealed = self._seal(integration, body.connection.client_secret)
+        sealed = entered.seal(self._public_key, integration)
         options = body.options.model_dump(mode="json")
 
         async def add(connection: Connection) -> asyncpg.Record:
@@ -112,9 +140,11 @@ class Integrations:
                 body.provider,
                 body.sis,
                 body.region,
-                shown,
+                entered.shown,
                 sealed,
                 options,
+                body.time_zone or REGION_ZONES[body.region],
+                sorted(entered.secrets or ()),
             )
             await connection.execute(SQL["wake"])
             row = await connection.fetchrow(SQL["integration"], integration, None)
@@ -136,25 +166,33 @@ class Integrations:
 
         Problems ENDPOINT_REFUSED, SECRET_REQUIRED, INTEGRATION_DELETED, NOT_FOUND.
         """
-        secret = body.connection.client_secret if body.connection else None
-        sealed = self._seal(integration, secret) if secret else None
 
         async def change(connection: Connection) -> asyncpg.Record:
             row = await lock(connection, integration, visible)
-            shown = body.connection.applied_to(row["connection"]) if body.connection else row["connection"]
+            sent = body.model_fields_set
+            kept = credentials.Entered(row["connection"], None)
+            entered = self._enter(row, body.connection) if body.connection is not None else kept
             options = row["options"] | (
                 body.options.model_dump(mode="json", exclude_unset=True) if body.options else {}
             )
-            self._check_edit(row["connection"], shown, has_secret=sealed is not None)
+            if body.options:
+                _check_options(row["provider"], body.options)
+            zone = body.time_zone or REGION_ZONES[row["region"]] if "time_zone" in sent else row["time_zone"]
+            sis = body.sis if "sis" in sent else row["sis"]
+            again = entered.secrets is not None
             edited = await connection.fetchrow(
                 SQL["edit_integration"],
                 integration,
                 body.name or row["name"],
-                body.sis if "sis" in body.model_fields_set else row["sis"],
-                shown,
-                sealed or row["sealed_secret"],
+                sis,
+                entered.shown,
+                entered.seal(self._public_key, integration) if again else row["sealed_secret"],
                 options,
-                sealed is not None or (shown, options) != (row["connection"], row["options"]),
+                again
+                or (entered.shown, options, zone, sis)
+                != (row["connection"], row["options"], row["time_zone"], row["sis"]),
+                zone,
+                sorted(entered.secrets or ()) if again else row["secret_names"],
             )
             await connection.execute(SQL["wake"])
             assert edited is not None  # noqa: S101 - the row is locked
@@ -185,33 +223,26 @@ class Integrations:
             if row["state"] == "deleted":
                 return None
             await connection.execute(SQL["delete_integration"], integration)
+            gone = Code.INTEGRATION_DELETED
+            await connection.execute(SQL["end_inquiries"], integration, gone.value, gone.entry.cause)
             await connection.execute(SQL["wake"])
             active = await connection.fetchval(SQL["active_run"], integration)
-            return await ledger.cancel(connection, active) if active else None
+            change = await ledger.cancel(connection, active) if active else None
+            # After the run, whose set is locked after it everywhere.
+            await connection.execute(SQL["drop_uploads"], integration)
+            return change
 
         if cancelled := await self._database.transact(end):
             ledger.tell(cancelled)
 
-    def _seal(self, integration: UUID, secret: SecretStr) -> str:
-        return seal(self._public_key, str(integration), secret.get_secret_value())
+    def _enter(self, row: asyncpg.Record, wish: Mapping[str, Any]) -> credentials.Entered:
+        entered = credentials.change(row["provider"], row["connection"], row["secret_names"], wish)
+        if entered.shown != row["connection"]:
+            self._check_addresses(row["provider"], entered.shown)
+        return entered
 
-    def _check_addresses(self, shown: Mapping[str, Any]) -> None:
-        for name in ADDRESSES:
-            address = shown.get(name)
-            if address and (objection := object_to(address, allow_private=self._allow_private)):
-                detail = f"connection.{name} can't be used: {objection}."
-                raise Problem(Code.ENDPOINT_REFUSED, status=422, detail=detail)
-
-    def _check_edit(self, before: Mapping[str, Any], after: Mapping[str, Any], *, has_secret: bool) -> None:
-        if before == after:
-            return
-        if after["auth"] == "oauth2" and "token_url" not in after:
-            raise refuse_field("connection.token_url", TOKEN_URL_MISSING)
-        self._check_addresses(after)
-        if needs_secret_again(before, after) and not has_secret:
-            raise Problem(
-                Code.SECRET_REQUIRED, status=422, detail="The connection changed; send its client_secret with it."
-            )
+    def _check_addresses(self, provider: str, shown: Mapping[str, Any]) -> None:
+        credentials.check_addresses(provider, shown, allow_private=self._allow_private)
 
 
 async def lock(connection: Connection, integration: UUID, visible: UUID | None) -> asyncpg.Record:
@@ -227,6 +258,11 @@ async def lock(connection: Connection, integration: UUID, visible: UUID | None) 
 def read_options(stored: Mapping[str, Any]) -> Options:
     """The options of a row as they go out with a job; what was added since it was stored has its default."""
     return Options(**{**stored, "excluded_schools": tuple(stored.get("excluded_schools", ()))})
+
+
+def _check_options(provider: str, options: OptionsBody) -> None:
+    if options.excluded_schools and provider in WITHOUT_SCHOOLS:
+        raise refuse_field("options.excluded_schools", f"{provider} knows no schools, so none can be excluded")
 
 
 def refuse_field(field: str, problem: str) -> Problem:

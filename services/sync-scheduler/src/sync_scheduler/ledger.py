@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -12,8 +12,8 @@ import msgspec
 
 from homeroom.codes import Code
 from homeroom.db import TRANSIENT, Connection, DatabaseBusy, load_statements
-from homeroom.messages import CollectionReport, RecordIssue
-from homeroom.telemetry import RUN_SECONDS, SYNC_RUNS, get_logger, inject_headers
+from homeroom.messages import Bookmark, CollectionReport, RecordIssue
+from homeroom.telemetry import RUN_SECONDS, SYNC_RUNS, get_logger
 from sync_scheduler import runs
 from sync_scheduler.runs import Entry, Outcome, Run, State
 
@@ -33,27 +33,6 @@ class Change(NamedTuple):
     after: Run
 
 
-async def begin(
-    connection: Connection,
-    run_id: UUID,
-    integration: UUID,
-    *,
-    mode: str,
-    sentence: str,
-    created_by: str,
-    deadline: timedelta,
-) -> UUID:
-    """Queue a run of an integration the caller has locked; returns its id, or the id of the one that is active."""
-    await connection.execute(SQL["add_run"], run_id, integration, mode, created_by, inject_headers(), deadline)
-    begun: UUID | None = await connection.fetchval(SQL["begun_run"], integration, run_id)
-    if begun is None:  # the other one ended in between: the whole unit of work is tried again
-        raise asyncpg.SerializationError("the active run ended while another was asked for")
-    if begun == run_id:
-        await add_entry(connection, run_id, Entry("asked", 0, sentence))
-        await connection.execute(SQL["wake"])
-    return begun
-
-
 async def lock(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Run]:
     """The runs as they are, nobody else's to change until the transaction ends; unknown ids are left out."""
     return {row["id"]: read(row) for row in await connection.fetch(SQL["lock_runs"], ids)}
@@ -71,13 +50,17 @@ async def save(connection: Connection, run_id: UUID, before: Run, outcomes: Sequ
     if after is not before:
         await _save_changes(connection, run_id, before, after)
     for outcome in outcomes:
-        if outcome.entry:
-            await add_entry(connection, run_id, outcome.entry)
+        for entry in filter(None, (outcome.turn, outcome.entry)):
+            await add_entry(connection, run_id, entry)
         if outcome.stop:
             await connection.execute(SQL["save_stop"], run_id, outcome.stop.below_attempt, outcome.stop.reason.value)
         if outcome.applied is not None:
-            await connection.execute(SQL["note_success"], run_id, outcome.applied)
-    if after.attempt > before.attempt or any(outcome.stop for outcome in outcomes):
+            bookmark = _storable_bookmark(outcome.bookmark)
+            await connection.execute(SQL["note_success"], run_id, outcome.applied, after.mode, bookmark)
+    ended = before.active and not after.active
+    if ended:
+        await _settle_upload(connection, run_id, after)
+    if ended or after.attempt > before.attempt or any(outcome.stop for outcome in outcomes):
         await connection.execute(SQL["wake"])
     return Change(run_id, before, after)
 
@@ -96,7 +79,14 @@ def tell(change: Change) -> None:
 async def add_entry(connection: Connection, run_id: UUID, entry: Entry) -> None:
     """Write a line of the run's story, unless it stands there."""
     code = entry.code.value if entry.code else None
-    await connection.execute(SQL["add_entry"], run_id, entry.attempt, entry.step, code, _storable(entry.sentence))
+    await connection.execute(SQL["add_entry"], run_id, entry.attempt, entry.step, code, storable(entry.sentence))
+
+
+async def _settle_upload(connection: Connection, run_id: UUID, run: Run) -> None:
+    """A set of files was used if it became the roster; else the next one goes on without it."""
+    used = run.state in (State.SUCCEEDED, State.PARTIAL)
+    code = None if used or run.code is None else run.code.value
+    await connection.execute(SQL["settle_upload"], run_id, "used" if used else "failed", code)
 
 
 async def _save_changes(connection: Connection, run_id: UUID, before: Run, after: Run) -> None:
@@ -111,7 +101,7 @@ async def _save_changes(connection: Connection, run_id: UUID, before: Run, after
         run_id,
         after.state.value,
         after.code.value if after.code else None,
-        _storable(after.detail),
+        storable(after.detail),
         after.attempt,
         after.not_before,
         after.fetch_id,
@@ -126,16 +116,28 @@ async def _save_changes(connection: Connection, run_id: UUID, before: Run, after
         after.cancel_requested,
         after.started_at,
         after.finished_at,
+        after.mode,
+        after.mode_code.value if after.mode_code else None,
     )
 
 
-def _storable(text: str | None) -> str | None:
+def storable(text: str | None) -> str | None:
     """Postgres has no NUL in texts, and what a provider calls a sourcedId may hold one."""
     return text.replace("\0", "\ufffd") if text else text
 
 
+def _storable_bookmark(bookmark: Bookmark | None) -> Bookmark | None:
+    """A cursor with such a character can't be kept as it is, and an altered one is worse than none."""
+    if bookmark is not None and b"\\u0000" in msgspec.json.encode(bookmark):
+        log.warning("bookmark.not_storable")
+        return None
+    return bookmark
+
+
 def _storable_issue(issue: RecordIssue) -> RecordIssue:
-    return msgspec.structs.replace(issue, sourced_id=_storable(issue.sourced_id), field=_storable(issue.field))
+    return msgspec.structs.replace(
+        issue, sourced_id=storable(issue.sourced_id), field=storable(issue.field), detail=storable(issue.detail)
+    )
 
 
 def read(row: asyncpg.Record) -> Run:
@@ -144,6 +146,8 @@ def read(row: asyncpg.Record) -> Run:
     return Run(
         deadline_at=row["deadline_at"],
         state=State(row["state"]),
+        mode=row["mode"],
+        mode_code=Code(row["mode_code"]) if row["mode_code"] else None,
         attempt=row["attempt"],
         not_before=row["not_before"],
         cancel_requested=row["cancel_requested"],

@@ -8,6 +8,7 @@ a sentence for its log, and whether workers must be told to stop. Facts may come
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,7 +16,20 @@ from enum import StrEnum
 from typing import assert_never
 
 from homeroom.codes import Code
-from homeroom.messages import Applied, Claimed, CollectionReport, Fact, Failed, Fetched, Held, Progress, RecordIssue
+from homeroom.messages import (
+    Applied,
+    Bookmark,
+    Claimed,
+    CollectionReport,
+    Fact,
+    Failed,
+    Fetched,
+    Held,
+    Mode,
+    Progress,
+    RecordIssue,
+)
+from sync_scheduler.modes import tell_turn
 
 MAX_DETAIL = 500
 """Longest sentence kept of what a worker says, in characters."""
@@ -33,6 +47,10 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+
+SCHOOL_CODES = (Code.GUARD_SCHOOL_MISSING, Code.SCHOOL_INCOMPLETE)
+_SHORTFALLS = (*SCHOOL_CODES, Code.RECORDS_QUARANTINED, Code.REMOVALS_UNCONFIRMED)
+"""What makes a run partial; the first of them that applies is told."""
 
 ACTIVE = frozenset({State.QUEUED, State.FETCHING, State.APPLYING})
 """An integration has at most one run in these; the database guarantees it."""
@@ -55,6 +73,10 @@ class Run:
 
     deadline_at: datetime
     state: State = State.QUEUED
+    mode: Mode = "full"
+    """What was chosen, or what the fetch came to."""
+    mode_code: Code | None = None
+    """Why the mode is another than was asked for."""
     attempt: int = 1
     """The newest attempt; older ones can only still end the run by having been applied."""
     not_before: datetime | None = None
@@ -110,6 +132,10 @@ class Outcome:
     stop: Stop | None = None
     applied: int | None = None
     """The attempt whose picture became the roster."""
+    bookmark: Bookmark | None = None
+    """What the next fetch may go on from, where a picture was applied."""
+    turn: Entry | None = None
+    """What the log says of a fetch that came to another mode, before the entry."""
 
 
 def hear(run: Run, fact: Fact, *, now: datetime, limits: Limits) -> Outcome:
@@ -239,10 +265,12 @@ def _fetched(run: Run, fact: Fetched, now: datetime) -> Outcome:
         issues=fact.issues,
         started_at=run.started_at or now,
     )
+    fetched, turn = _turn(fetched, fact)
     served = sum(report.served for report in fact.collections.values())
     return Outcome(
         fetched,
         Entry("fetched", run.attempt, f"Everything was fetched: {served:,} records. The store takes it from here."),
+        turn=turn,
     )
 
 
@@ -273,26 +301,48 @@ def _finish(run: Run, fact: Applied, now: datetime) -> Outcome:
         classes=fact.classes,
         started_at=run.started_at or now,
     )
+    done, turn = _turn(done, fact)
     reports = fact.collections.values()
-    code: Code | None = None
-    if any(report.quarantined for report in reports):
-        code = Code.RECORDS_QUARANTINED
-    elif any(report.unconfirmed for report in reports):
-        code = Code.REMOVALS_UNCONFIRMED
+    schools = list_incomplete_schools(done.issues)
+    code = _find_shortfall(reports, schools)
     outcome = _end(
         done,
         State.PARTIAL if code else State.SUCCEEDED,
         "applied",
         now,
         code=code,
-        detail=_tell_changes(reports),
+        detail=_tell_changes(reports, schools),
     )
     later_attempt_may_work = fact.attempt < run.attempt
     stop = Stop(run.attempt + 1, Code.RUN_OVERTAKEN) if later_attempt_may_work else None
-    return replace(outcome, stop=stop, applied=fact.attempt)
+    return replace(outcome, stop=stop, applied=fact.attempt, bookmark=fact.bookmark, turn=turn)
 
 
-def _tell_changes(reports: Iterable[CollectionReport]) -> str:
+def list_incomplete_schools(issues: Iterable[RecordIssue]) -> list[RecordIssue]:
+    """Those of a run's issues that say that a school's data are not whole, and stayed as they were (C4)."""
+    return [issue for issue in issues if issue.collection == "orgs" and issue.code in SCHOOL_CODES]
+
+
+def _find_shortfall(reports: Iterable[CollectionReport], schools: Iterable[RecordIssue]) -> Code | None:
+    """What kept a run from being a full success: the code that matters most."""
+    rows = tuple(reports)
+    found = {issue.code for issue in schools}
+    if any(report.quarantined for report in rows):
+        found.add(Code.RECORDS_QUARANTINED)
+    if any(report.unconfirmed for report in rows):
+        found.add(Code.REMOVALS_UNCONFIRMED)
+    return next((code for code in _SHORTFALLS if code in found), None)
+
+
+def _turn(run: Run, fact: Fetched | Applied) -> tuple[Run, Entry | None]:
+    """The run with the mode its fetch came to, and what to say of it if that is another or has a reason."""
+    if fact.mode == run.mode and fact.mode_code in (None, run.mode_code):
+        return run, None
+    entry = Entry("mode", fact.attempt, tell_turn(fact.mode, fact.mode_code), fact.mode_code)
+    return replace(run, mode=fact.mode, mode_code=fact.mode_code), entry
+
+
+def _tell_changes(reports: Iterable[CollectionReport], schools: Iterable[RecordIssue]) -> str:
     """The counts of an apply as a sentence or two."""
     rows = tuple(reports)
     added, changed, removed = (sum(getattr(row, name) for row in rows) for name in ("added", "changed", "removed"))
@@ -305,7 +355,16 @@ def _tell_changes(reports: Iterable[CollectionReport]) -> str:
         sentence += f" {quarantined:,} could not be understood and keep their last good value."
     if unconfirmed := sum(row.unconfirmed for row in rows):
         sentence += f" {unconfirmed:,} were missing without proof that they are gone, and stay."
+    codes = Counter(issue.code for issue in schools)
+    if missing := codes[Code.GUARD_SCHOOL_MISSING]:
+        sentence += f" {_count_schools(missing)} missing and stayed as before."
+    if incomplete := codes[Code.SCHOOL_INCOMPLETE]:
+        sentence += f" {_count_schools(incomplete)} incomplete and stayed as before."
     return sentence
+
+
+def _count_schools(number: int) -> str:
+    return f"{number:,} {'school was' if number == 1 else 'schools were'}"
 
 
 def _try_again(run: Run, code: Code, detail: str, pause: timedelta, now: datetime, limits: Limits) -> Outcome:
@@ -317,6 +376,8 @@ def _try_again(run: Run, code: Code, detail: str, pause: timedelta, now: datetim
     when = f"in {pause.total_seconds():.0f} seconds" if pause else "at once"
     following = Run(
         deadline_at=run.deadline_at,
+        mode=run.mode,
+        mode_code=run.mode_code,
         attempt=run.attempt + 1,
         not_before=now + pause,
         started_at=run.started_at,

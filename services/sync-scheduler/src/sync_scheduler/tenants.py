@@ -7,11 +7,11 @@ from uuid import UUID
 import asyncpg
 
 from homeroom.codes import Code
+from homeroom.connections import Line
 from homeroom.db import Connection, Database
 from homeroom.ids import new_id
 from homeroom.problems import Problem
 from homeroom.service import RequestModel
-from sync_scheduler.connections import Line
 from sync_scheduler.ledger import SQL
 
 

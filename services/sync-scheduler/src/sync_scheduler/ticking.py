@@ -23,6 +23,7 @@ from homeroom.messages import (
     SYNC_FACTS,
     CancelRun,
     IntegrationState,
+    Mode,
     OrganizationState,
     SyncJob,
     to_cancellations,
@@ -30,11 +31,14 @@ from homeroom.messages import (
     to_tenancy,
 )
 from homeroom.telemetry import BUS_LAG, HEARTBEAT_AGE, get_logger
-from sync_scheduler import ledger
+from sync_scheduler import beginnings, inquiries, ledger, uploads
+from sync_scheduler.beginnings import Terms
 from sync_scheduler.doorbell import Doorbell
 from sync_scheduler.integrations import read_options
 from sync_scheduler.ledger import AWAY, SQL
 from sync_scheduler.runs import Entry, Limits, supervise
+from sync_scheduler.sftp_accounts import read_account
+from sync_scheduler.uploads import read_upload
 
 log = get_logger(__name__)
 
@@ -52,10 +56,13 @@ FACTS_IN_FLIGHT = 2
 class Ticking:
     """The rounds of one worker; any number of workers may make theirs."""
 
-    def __init__(self, database: Database, bus: Bus, limits: Limits, *, tick_seconds: float) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, limits: Limits, *, tick_seconds: float, terms: Terms | None = None
+    ) -> None:
         self._database = database
         self._bus = bus
         self._limits = limits
+        self._terms = terms or Terms()
         self._tick_seconds = tick_seconds
 
     async def run(self, doorbell: Doorbell, stop: asyncio.Event) -> None:
@@ -75,7 +82,14 @@ class Ticking:
         # States first, so that a district is known before its first job.
         sent = [
             await self._database.transact(send)
-            for send in (self._send_organizations, self._send_integrations, self._send_jobs, self._send_stops)
+            for send in (
+                self._send_organizations,
+                self._send_integrations,
+                self._begin_uploads,
+                self._send_jobs,
+                self._send_inquiries,
+                self._send_stops,
+            )
         ]
         return BATCH in sent
 
@@ -83,6 +97,8 @@ class Ticking:
         """Give silent fetches another attempt and end what is over its deadline."""
         for change in await self._database.transact(self._judge):
             ledger.tell(change)
+        if ended := await self._database.transact(lambda connection: inquiries.look_after(connection, BATCH)):
+            log.warning("inquiries.unanswered", ended=ended)
 
     async def measure(self) -> None:
         """Put what operations watch into the metrics."""
@@ -127,12 +143,22 @@ class Ticking:
         await connection.executemany(SQL["mark_integration"], [(row["id"], row["version"]) for row in rows])
         return len(rows)
 
+    async def _begin_uploads(self, connection: Connection) -> int:
+        return await uploads.begin_due(connection, BATCH, self._terms)
+
+    async def _send_inquiries(self, connection: Connection) -> int:
+        rows = await inquiries.list_due(connection, BATCH)
+        await self._publish([inquiries.make_message(row) for row in rows])
+        await inquiries.mark(connection, rows)
+        return len(rows)
+
     async def _send_jobs(self, connection: Connection) -> int:
         rows = await connection.fetch(SQL["unpublished_runs"], BATCH)
         await self._publish([_with_headers(to_jobs(_make_job(row), row["region"]), row["headers"]) for row in rows])
         if rows:
             faultpoint("scheduler.job-published")
         for row in rows:
+            await _note_mode(connection, row)
             await connection.execute(SQL["mark_published"], row["id"], row["attempt"], row["edition"])
             sentence = f"The attempt was handed to the workers of region {row['region']}."
             await ledger.add_entry(connection, row["id"], Entry("published", row["attempt"], sentence))
@@ -153,6 +179,7 @@ def _describe(row: asyncpg.Record) -> IntegrationState:
         provider=row["provider"],
         region=row["region"],
         state=row["state"],
+        sftp=read_account(row),
     )
 
 
@@ -168,8 +195,25 @@ def _make_job(row: asyncpg.Record) -> SyncJob:
         sealed_secret=row["sealed_secret"],
         options=read_options(row["options"]),
         deadline=row["deadline_at"],
-        mode=row["mode"],
+        sis=row["sis"],
+        today=row["today"],
+        mode=_find_mode(row),
+        bookmark=beginnings.read_bookmark(row),
+        upload=read_upload(row),
     )
+
+
+def _find_mode(row: asyncpg.Record) -> Mode:
+    """The mode that was chosen, unless what it was to go on from was given up since."""
+    return "full" if row["bookmark"] is None else row["mode"]
+
+
+async def _note_mode(connection: Connection, row: asyncpg.Record) -> None:
+    mode = _find_mode(row)
+    if mode != row["mode"]:
+        sentence = "Everything is read: the settings were edited since the run was asked for."
+        await connection.execute(SQL["set_mode"], row["id"], mode)
+        await ledger.add_entry(connection, row["id"], Entry("mode chosen again", row["attempt"], sentence))
 
 
 def _make_stop(row: asyncpg.Record) -> CancelRun:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -12,10 +12,13 @@ import msgspec
 from pydantic import BaseModel
 
 from homeroom.codes import Code
+from homeroom.messages import Mode
 from sync_scheduler import ledger
 from sync_scheduler.integrations import OptionsBody, ScheduleBody, read_options
 from sync_scheduler.paging import to_cursor
-from sync_scheduler.runs import State
+from sync_scheduler.runs import State, list_incomplete_schools
+from sync_scheduler.sftp_accounts import read_account
+from sync_scheduler.uploads import read_upload
 
 V = TypeVar("V", bound=BaseModel)
 
@@ -45,8 +48,15 @@ class Organization(BaseModel):
     updated_at: datetime
 
 
+class SftpAccount(BaseModel):
+    """The account in the inbox, without what opens it."""
+
+    username: str
+    auth: Literal["password", "key"]
+
+
 class Integration(BaseModel):
-    """An integration, without its secret."""
+    """An integration, without its secrets."""
 
     id: UUID
     organization_id: UUID
@@ -54,11 +64,13 @@ class Integration(BaseModel):
     provider: str
     sis: str | None
     region: str
+    time_zone: str
     connection: dict[str, Any]
     options: OptionsBody
     schedule: ScheduleBody
     state: str
     needs_sync: bool
+    sftp: SftpAccount | None
     last_success_at: datetime | None
     last_full_at: datetime | None
     created_at: datetime
@@ -84,6 +96,22 @@ class Fetching(BaseModel):
     pages: int
 
 
+class IncompleteSchool(BaseModel):
+    """A school whose records stayed as they were, and why."""
+
+    sourced_id: str | None
+    code: Code
+    why: str
+
+
+class Upload(BaseModel):
+    """The set of files a run reads."""
+
+    id: str
+    number: int
+    received_at: datetime
+
+
 class Run(BaseModel):
     """A run as the contract shows it."""
 
@@ -95,11 +123,14 @@ class Run(BaseModel):
     message: str
     detail: str | None
     next_step: str | None
-    mode: str
+    mode: Mode
+    mode_code: Code | None
+    upload: Upload | None
     attempt: int
     cancel_requested: bool
     progress: Fetching
     counts: dict[str, Counts]
+    incomplete_schools: list[IncompleteSchool]
     matched_students: int
     matched_teachers: int
     unmatched_users: int
@@ -135,6 +166,7 @@ class Issue(BaseModel):
     title: str
     next_step: str
     field: str | None
+    detail: str | None
 
 
 class RunLog(BaseModel):
@@ -156,8 +188,21 @@ def show_integration(row: asyncpg.Record) -> Integration:
     options = OptionsBody.model_construct(**msgspec.structs.asdict(read_options(row["options"])))
     same = {name: row[name] for name in Integration.model_fields.keys() & row.keys()}
     return Integration(
-        **same | {"organization_id": row["organization"], "options": options, "schedule": ScheduleBody()}
+        **same
+        | {
+            "organization_id": row["organization"],
+            "options": options,
+            "schedule": ScheduleBody(),
+            "sftp": _show_account(row),
+        }
     )
+
+
+def _show_account(row: asyncpg.Record) -> SftpAccount | None:
+    account = read_account(row)
+    if account is None:
+        return None
+    return SftpAccount(username=account.username, auth="password" if account.password_hash else "key")
 
 
 def show_run(row: asyncpg.Record) -> Run:
@@ -172,7 +217,9 @@ def show_run(row: asyncpg.Record) -> Run:
         message=run.code.entry.title if run.code else MESSAGES[run.state],
         detail=run.detail,
         next_step=run.code.entry.next_step if run.code else None,
-        mode=row["mode"],
+        mode=run.mode,
+        mode_code=run.mode_code,
+        upload=_show_upload(row),
         attempt=run.attempt,
         cancel_requested=run.cancel_requested,
         progress=Fetching(served=dict(run.served), pages=run.pages),
@@ -180,6 +227,10 @@ def show_run(row: asyncpg.Record) -> Run:
             collection: Counts(**{name: getattr(report, name) for name in Counts.model_fields})
             for collection, report in run.collections.items()
         },
+        incomplete_schools=[
+            IncompleteSchool(sourced_id=one.sourced_id, code=one.code, why=one.detail or one.code.entry.title)
+            for one in list_incomplete_schools(run.issues)
+        ],
         matched_students=run.students,
         matched_teachers=run.teachers,
         unmatched_users=row["unmatched_users"],
@@ -189,6 +240,11 @@ def show_run(row: asyncpg.Record) -> Run:
         started_at=run.started_at,
         finished_at=run.finished_at,
     )
+
+
+def _show_upload(row: asyncpg.Record) -> Upload | None:
+    upload = read_upload(row)
+    return Upload(**msgspec.structs.asdict(upload)) if upload else None
 
 
 def show_log(row: asyncpg.Record, entries: Iterable[asyncpg.Record]) -> RunLog:
@@ -201,6 +257,7 @@ def show_log(row: asyncpg.Record, entries: Iterable[asyncpg.Record]) -> RunLog:
             title=issue.code.entry.title,
             next_step=issue.code.entry.next_step,
             field=issue.field,
+            detail=issue.detail,
         )
         for issue in ledger.read(row).issues
     ]

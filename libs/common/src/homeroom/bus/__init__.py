@@ -158,6 +158,9 @@ class Bus(Protocol):
     async def lag(self, group: str, topics: Sequence[str]) -> int:
         """Messages not yet committed by the group, over all partitions."""
 
+    async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], int]:
+        """The offset the next message of each (topic, partition) will get; who has read up to it is up to date."""
+
     async def ping(self) -> None:
         """Return if the bus answers, raise `BusUnavailable` if not."""
 

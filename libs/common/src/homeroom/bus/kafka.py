@@ -227,6 +227,12 @@ class KafkaBus:
         first, end = await self.bounds(places)
         return sum(end[place] - max(first[place], done[place].offset if place in done else -1) for place in places)
 
+    async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], int]:
+        """The offset the next message of each (topic, partition) will get."""
+        places = await self.partitions(topics)
+        _, ends = await self.bounds(places) if places else ({}, {})
+        return {(place.topic, place.partition): end for place, end in ends.items()}
+
     async def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         """Every partition of those topics that exist."""
         return list(await self._leaders(topics))

@@ -15,7 +15,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -167,6 +167,12 @@ class PostgresBus:
         """Messages not yet committed by the group, over all partitions."""
         with _translated("the lag could not be read"):
             return int(await self._database.fetchval(SQL["lag"], group, list(topics)))
+
+    async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], int]:
+        """The offset the next message of each (topic, partition) will get."""
+        with _translated("the ends of topics could not be read"):
+            rows = await self._database.fetch(SQL["shards_of"], list(topics))
+        return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
     async def ping(self) -> None:
         """Return if the bus answers, raise `BusUnavailable` if not."""

@@ -545,6 +545,20 @@ class BusContract:
         assert min(map(int, late.values)) == 30
         assert await bus.lag(group, [topic]) == 60
 
+    async def test_ends(self, bus: Bus, topic: str) -> None:
+        """A listener that took the message before each partition's end has seen everything that was there."""
+        assert await bus.ends([topic]) == {(topic, partition): 0 for partition in range(PARTITIONS)}
+        await bus.publish(*numbered(topic, 30))
+        ends = await bus.ends([topic])
+        ledger = Ledger()
+        async with consuming(bus.consumer([topic], ledger.handler(), group=None)):
+            await ledger.holds(30)
+        last: dict[tuple[str, int], int] = {}
+        for _, message in ledger.taken:
+            last[message.topic, message.partition] = message.offset + 1
+        assert last == {place: end for place, end in ends.items() if end}
+        assert sum(ends.values()) == 30
+
     # -- failures of the bus
 
     async def test_nothing_is_lost_over_a_crash(self, bus: Bus, topic: str, group: str, server: Any) -> None:

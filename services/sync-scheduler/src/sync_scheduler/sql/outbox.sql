@@ -1,8 +1,11 @@
 -- name: unpublished_runs
-SELECT run.id, run.number, run.attempt, run.mode, run.deadline_at, run.headers,
+SELECT run.id, run.number, run.attempt, run.mode, run.deadline_at, run.headers, run.today, run.upload,
     integration.id AS integration, integration.organization, integration.provider, integration.region,
-    integration.connection, integration.sealed_secret, integration.options, integration.edition
-FROM run JOIN integration ON integration.id = run.integration
+    integration.connection, integration.sealed_secret, integration.options, integration.edition, integration.sis,
+    integration.bookmark, upload.number AS upload_number, upload.received_at AS upload_received_at
+FROM run
+JOIN integration ON integration.id = run.integration
+LEFT JOIN upload ON upload.id = run.upload
 WHERE run.state = 'queued'
     AND run.published_attempt < run.attempt
     AND (run.not_before IS NULL OR run.not_before <= now())

@@ -1,7 +1,7 @@
 -- name: add_run
 -- Nothing happens where another run is active.
-INSERT INTO run (id, integration, mode, created_by, headers, deadline_at)
-VALUES ($1, $2, $3, $4, $5, now() + $6::interval)
+INSERT INTO run (id, integration, mode, mode_code, today, upload, created_by, headers, deadline_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::interval)
 ON CONFLICT DO NOTHING
 
 -- name: begun_run
@@ -15,13 +15,18 @@ LIMIT 1
 SELECT id FROM run WHERE integration = $1 AND state IN ('queued', 'fetching', 'applying')
 
 -- name: run
-SELECT run.* FROM run JOIN integration ON integration.id = run.integration
+SELECT run.*, upload.number AS upload_number, upload.received_at AS upload_received_at
+FROM run
+JOIN integration ON integration.id = run.integration
+LEFT JOIN upload ON upload.id = run.upload
 WHERE run.id = $1 AND ($2::uuid IS NULL OR integration.organization = $2)
 
 -- name: runs
 -- One page of an integration's runs, newest first.
-SELECT * FROM run WHERE integration = $1 AND number < $2
-ORDER BY number DESC
+SELECT run.*, upload.number AS upload_number, upload.received_at AS upload_received_at
+FROM run LEFT JOIN upload ON upload.id = run.upload
+WHERE run.integration = $1 AND run.number < $2
+ORDER BY run.number DESC
 LIMIT $3
 
 -- name: lock_runs
@@ -47,11 +52,16 @@ SET state = $2,
     imported_classes = $15,
     cancel_requested = $16,
     started_at = $17,
-    finished_at = $18
+    finished_at = $18,
+    mode = $19,
+    mode_code = $20
 WHERE id = $1
 
 -- name: save_heartbeat
 UPDATE run SET heartbeat_at = $2, progress = $3 WHERE id = $1
+
+-- name: set_mode
+UPDATE run SET mode = $2, mode_code = NULL WHERE id = $1
 
 -- name: save_stop
 UPDATE run SET stop_below = greatest(stop_below, $2), stop_reason = $3, stop_due_at = now() WHERE id = $1

@@ -1,0 +1,40 @@
+-- name: add_upload
+-- Hearing of it again changes nothing; nobody's or a deleted integration's files are of no use.
+INSERT INTO upload (id, integration, via, files, bytes, digest, received_at)
+SELECT $1, integration.id, $3, $4, $5, $6, $7
+FROM integration
+WHERE integration.id = $2 AND integration.state = 'active' AND integration.provider = ANY ($8::text[])
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+
+-- name: next_upload
+-- The oldest that waits, for changes build on each other; without one the newest, once more.
+SELECT id FROM upload
+WHERE integration = $1 AND state IN ('pending', 'used', 'failed')
+ORDER BY state = 'pending' DESC, CASE WHEN state = 'pending' THEN number ELSE -number END
+LIMIT 1
+
+-- name: upload_waits
+SELECT EXISTS (SELECT FROM upload WHERE integration = $1 AND state = 'pending')
+
+-- name: due_uploads
+-- Integrations with files that wait, and no run that reads them or stands in their way.
+SELECT * FROM integration
+WHERE state = 'active'
+    AND EXISTS (SELECT FROM upload WHERE upload.integration = integration.id AND upload.state = 'pending')
+    AND NOT EXISTS (
+        SELECT FROM run
+        WHERE run.integration = integration.id AND run.state IN ('queued', 'fetching', 'applying')
+    )
+ORDER BY position
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: settle_upload
+-- What became of the set a run was about.
+UPDATE upload SET state = $2, code = $3
+FROM run
+WHERE run.id = $1 AND upload.id = run.upload AND upload.state <> 'dropped'
+
+-- name: drop_uploads
+UPDATE upload SET state = 'dropped' WHERE integration = $1 AND state = 'pending'
