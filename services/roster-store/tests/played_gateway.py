@@ -11,7 +11,17 @@ from typing import Any
 import msgspec
 
 from homeroom.bus import Message, Outgoing
-from homeroom.messages import Chunk, CollectionReport, Fact, FetchAbandoned, FetchCompleted, FetchStarted, to_changes
+from homeroom.messages import (
+    Applied,
+    Chunk,
+    CollectionReport,
+    Fact,
+    FetchAbandoned,
+    FetchCompleted,
+    FetchStarted,
+    RemovalReason,
+    to_changes,
+)
 from homeroom.roster import Class, Enrollment, Org, Record, Role, User, encode_record, fingerprint, record_key
 from roster_store.changes import ChangeConsumer
 
@@ -35,6 +45,7 @@ class Gateway:
     bus: RecordingBus
     integration_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     organization_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    provider: str = "oneroster"
     run_number: int = 0
     basis: int = 0
 
@@ -43,14 +54,17 @@ class Gateway:
         upserts: Mapping[str, Sequence[Record]],
         removals: Mapping[str, Sequence[str]] | None = None,
         *,
+        configured: Mapping[str, Sequence[str]] | None = None,
+        reason: RemovalReason = "absent",
         served: Mapping[str, int] | None = None,
         chunk_records: int = 2,
         unwanted: str = "",
+        whole: bool = True,
         basis: int | None = None,
         attempt: int = 1,
         **completed: Any,
     ) -> list[Message]:
-        """All messages of one fetch."""
+        """All messages of one fetch; `configured` are removals because of the integration's options."""
         self.run_number += attempt == 1
         run_id, fetch_id = str(uuid.UUID(int=self.run_number)), uuid.uuid4().hex
         common = {"run_id": run_id, "run_number": self.run_number, "attempt": attempt, "fetch_id": fetch_id}
@@ -60,6 +74,7 @@ class Gateway:
                 integration_id=self.integration_id,
                 organization_id=self.organization_id,
                 basis=self.basis if basis is None else basis,
+                provider=self.provider,
             )
         ]
         chunks: list[dict[str, Any]] = []
@@ -69,18 +84,28 @@ class Gateway:
                 marks = b"".join(fingerprint(body).to_bytes(8, "big", signed=True) for body in encoded)
                 raw = msgspec.Raw(b"[" + b",".join(encoded) + b"]")
                 chunks.append({"collection": collection, "records": raw, "fingerprints": marks})
-        for collection, ids in (removals or {}).items():
+        gone: list[tuple[Mapping[str, Sequence[str]], RemovalReason]] = [
+            (removals or {}, reason),
+            (configured or {}, "configuration"),
+        ]
+        for collection, ids, why in [(name, ids, why) for some, why in gone for name, ids in some.items()]:
             keys = b"".join(record_key(sourced_id) for sourced_id in ids)
-            chunks.append({"collection": collection, "removed_keys": keys})
+            chunks.append({"collection": collection, "removed_keys": keys, "removal_reason": why})
         changes += [
             Chunk(fetch_id=fetch_id, integration_id=self.integration_id, seq=seq, **chunk)
             for seq, chunk in enumerate(chunks)
         ]
         counts = {collection: len(records) for collection, records in upserts.items()}
-        counts |= {collection: 1 for collection in removals or {} if collection not in counts} | dict(served or {})
+        removed = {*(removals or {}), *(configured or {})}
+        counts |= {collection: 1 for collection in removed if collection not in counts} | dict(served or {})
         reports = {
             collection: CollectionReport(
-                wanted=collection != unwanted, served=count, added=len(upserts.get(collection, ()))
+                whole=whole,
+                wanted=collection != unwanted,
+                served=count,
+                added=(added := len({record.sourced_id for record in upserts.get(collection, ())})),
+                unchanged=max(0, count - len(upserts.get(collection, ()))),
+                filtered=len(upserts.get(collection, ())) - added,
             )
             for collection, count in counts.items()
         }
@@ -94,6 +119,15 @@ class Gateway:
     async def sync(self, *args: Any, **kwargs: Any) -> Fact:
         """Send one fetch and return the store's answer."""
         return await self.send(self.messages(*args, **kwargs))
+
+    async def apply(self, *args: Any, **kwargs: Any) -> Applied:
+        """Send one fetch that must be applied, with all its records accounted for (I9)."""
+        fact = await self.sync(*args, **kwargs)
+        assert isinstance(fact, Applied)
+        for collection, report in fact.collections.items():
+            told = report.added + report.changed + report.unchanged + report.filtered + report.quarantined
+            assert told == report.served, f"{collection} does not add up: {report}"
+        return fact
 
     async def send(self, messages: Sequence[Message]) -> Fact:
         """Hand messages to the store and return its last answer."""
@@ -131,38 +165,73 @@ def school(name: str = "North") -> Org:
     return Org(sourced_id=f"org-{name}", name=name, type="school")
 
 
-def student(number: int, name: str = "Mila") -> User:
-    """A student."""
+def student(number: int, name: str = "Mila", *schools: str, role: str = "student", **fields: Any) -> User:
+    """A student, of North unless other schools are named; somebody else in another role."""
+    known: dict[str, Any] = {
+        "family_name": "Ek",
+        "email": f"student{number}@north.example",
+        "grades": ("05",),
+        "metadata": {"house": "blue"},
+    }
     return User(
         sourced_id=f"user-{number}",
         given_name=name,
-        family_name="Ek",
-        roles=(Role(role="student", org_sourced_id="org-North", role_type="primary"),),
-        email=f"student{number}@north.example",
-        grades=("05",),
-        metadata={"house": "blue"},
+        roles=tuple(
+            Role(role=role, org_sourced_id=f"org-{one}", role_type="secondary" if place else "primary")
+            for place, one in enumerate(schools or ("North",))
+        ),
+        **known | fields,
     )
 
 
-def section(number: int) -> Class:
+def section(number: int, school_name: str = "North", title: str = "Maths") -> Class:
     """A class."""
-    return Class(sourced_id=f"class-{number}", title="Maths", school_sourced_id="org-North", term_sourced_ids=("t1",))
+    return Class(
+        sourced_id=f"class-{number}", title=title, school_sourced_id=f"org-{school_name}", term_sourced_ids=("t1",)
+    )
 
 
-def enrollment(user: int, group: int) -> Enrollment:
+def enrollment(user: int, group: int, school_name: str | None = None, **fields: Any) -> Enrollment:
     """A student in a class."""
     return Enrollment(
         sourced_id=f"enrollment-{user}-{group}",
         user_sourced_id=f"user-{user}",
         class_sourced_id=f"class-{group}",
+        school_sourced_id=f"org-{school_name}" if school_name else None,
         role="student",
+        **fields,
     )
 
 
-ROSTER = {
+ROSTER: dict[str, list[Any]] = {
     "orgs": [school()],
     "classes": [section(1)],
     "users": [student(1), student(2), student(3)],
     "enrollments": [enrollment(1, 1), enrollment(2, 1), enrollment(3, 1)],
 }
 """A small roster."""
+
+
+def campus(name: str, first: int, *, students: int = 3, classes: int = 1) -> dict[str, list[Any]]:
+    """A school with its people and classes, numbered from `first`; everybody is in the first class."""
+    people = range(first, first + students)
+    return {
+        "orgs": [school(name)],
+        "classes": [section(number, name) for number in range(first, first + classes)],
+        "users": [student(number, "Mila", name) for number in people],
+        "enrollments": [enrollment(number, first, name) for number in people] if classes else [],
+    }
+
+
+def together(*parts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Several rosters as one."""
+    merged: dict[str, list[Any]] = {"orgs": [], "classes": [], "users": [], "enrollments": []}
+    for part in parts:
+        for collection, records in part.items():
+            merged.setdefault(collection, []).extend(records)
+    return merged
+
+
+def ids(roster: Mapping[str, Sequence[Any]], *collections: str) -> dict[str, list[str]]:
+    """The sourcedIds of some collections of a roster."""
+    return {collection: [record.sourced_id for record in roster[collection]] for collection in collections}

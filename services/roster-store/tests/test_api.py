@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator
+from datetime import date
 
 import httpx2
 import pytest
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 
 from homeroom.codes import Code
 from homeroom.db import Database
-from homeroom.roster import encode_record, fingerprint, record_key
+from homeroom.roster import Demographics, encode_record, fingerprint, record_key
 from homeroom.testing.tokens import TestIssuer, calling
 from roster_store.app import make_app
 from roster_store.settings import StoreSettings
@@ -96,14 +97,14 @@ async def test_pull_feed_goes_on_where_it_stopped(client: httpx2.AsyncClient, ga
     """A cursor gives exactly what came after it, as CloudEvents."""
     await gateway.sync(ROSTER)
     first = (await client.get("/v1/changes", headers=as_reader())).json()
-    await gateway.sync({"enrollments": [enrollment(9, 1)]})
+    await gateway.sync({"enrollments": [enrollment(1, 1, primary=True)]})
     second = (await client.get("/v1/changes", params={"cursor": first["cursor"]}, headers=as_reader())).json()
 
-    added, applied = second["events"]
-    assert added["type"] == "homeroom.enrollment.added.v1"
-    assert added["source"] == f"/integrations/{gateway.integration_id}"
-    assert added["data"]["record"]["userSourcedId"] == "user-9"
-    assert (added["specversion"], added["subject"]) == ("1.0", "enrollments/enrollment-9-1")
+    changed, applied = second["events"]
+    assert changed["type"] == "homeroom.enrollment.updated.v1"
+    assert changed["source"] == f"/integrations/{gateway.integration_id}"
+    assert changed["data"]["record"]["userSourcedId"] == "user-1"
+    assert (changed["specversion"], changed["subject"]) == ("1.0", "enrollments/enrollment-1-1")
     assert applied["type"] == "homeroom.sync.applied.v1"
     assert second["more"] is False
 
@@ -199,3 +200,44 @@ async def test_filters_are_refused_rather_than_ignored(client: httpx2.AsyncClien
 
     assert answer.status_code == 400
     assert "invalid_filter_field" in answer.text
+
+
+async def test_demographics_are_served_with_programs_as_metadata(client: httpx2.AsyncClient, gateway: Gateway) -> None:
+    """Program demographics stand in the metadata as text, unless the provider's own keys stand there already."""
+    told = Demographics(
+        sourced_id="user-1",
+        metadata={"iep_status": "Y", "house": "blue"},
+        birth_date=date(2015, 2, 3),
+        sex="other",
+        asian=True,
+        white=False,
+        frl_status="Reduced",
+        iep_status=True,
+        ell_status=False,
+    )
+    await gateway.sync({**ROSTER, "demographics": [told, Demographics(sourced_id="user-2")]})
+    listed = (await client.get(f"{ONEROSTER}/demographics", headers=as_reader())).json()["demographics"]
+    single = (await client.get(f"{ONEROSTER}/demographics/user-1", headers=as_reader())).json()["demographics"]
+
+    assert listed[0] == single
+    assert single.pop("dateLastModified")
+    assert single == {
+        "sourcedId": "user-1",
+        "status": "active",
+        "metadata": {"frl_status": "Reduced", "iep_status": "Y", "ell_status": "false", "house": "blue"},
+        "birthDate": "2015-02-03",
+        "asian": "true",
+        "white": "false",
+    }
+    assert listed[1]["metadata"] == {}
+
+
+async def test_events_carry_program_demographics(client: httpx2.AsyncClient, gateway: Gateway) -> None:
+    """The feed carries them as canonical fields."""
+    told = Demographics(sourced_id="user-1", frl_status="Reduced", iep_status=True, ell_status=False)
+    await gateway.sync({**ROSTER, "demographics": [told]})
+    query = {"types": "homeroom.demographics.added.v1"}
+    (event,) = (await client.get("/v1/changes", params=query, headers=as_reader())).json()["events"]
+
+    record = event["data"]["record"]
+    assert (record["frlStatus"], record["iepStatus"], record["ellStatus"]) == ("Reduced", True, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,8 +12,10 @@ from played_gateway import ROSTER, Gateway, abandoned, as_message, school, stude
 from homeroom.bus import Message, Reject
 from homeroom.codes import Code
 from homeroom.db import Database
-from homeroom.messages import Applied, Chunk, Failed, Held, to_changes
-from homeroom.roster import RECORD_TYPES
+from homeroom.messages import Applied, Bookmark, Chunk, Failed, FetchCompleted, Held, to_changes
+from homeroom.migrate import load_migrations, migrate
+from homeroom.roster import RECORD_TYPES, encode_record, fingerprint
+from roster_store.completion import complete_fetch
 from roster_store.tables import TABLES
 
 
@@ -178,6 +181,90 @@ async def test_empty_collection_is_held(gateway: Gateway, database: Database) ->
     assert "users" in fact.detail
     assert all(row["active"] for row in (await rows(database)).values())
     assert set(await rows(database, "orgs")) == {"org-North"}
+
+
+async def test_no_changes_are_no_empty_collection(gateway: Gateway, database: Database) -> None:
+    """Where only changes were read, a collection with none of them is not taken for an empty one."""
+    await gateway.sync(ROSTER)
+    fact = await gateway.sync({}, served={"users": 0, "orgs": 0}, whole=False, mode="delta")
+
+    assert isinstance(fact, Applied)
+    assert all(row["active"] for row in (await rows(database)).values())
+
+
+async def test_mode_and_bookmark_are_handed_on(gateway: Gateway) -> None:
+    """How a fetch was done, why, and what the next may go on from reach the scheduler with the apply."""
+    bookmark = Bookmark(at=datetime(2026, 9, 1, 6, tzinfo=UTC), canonical=1, state={"cursor": "c9"}, increments=True)
+    told: dict[str, Any] = {"mode": "full", "mode_code": Code.DELTA_DRIFT, "bookmark": bookmark}
+    first = await gateway.sync(ROSTER, **told)
+    unchanged = await gateway.sync({}, served={"users": 3}, **told)
+
+    for fact in (first, unchanged):
+        assert isinstance(fact, Applied)
+        assert (fact.mode, fact.mode_code, fact.bookmark) == ("full", Code.DELTA_DRIFT, bookmark)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_of_rivals_the_greatest_fingerprint_is_kept(gateway: Gateway, database: Database, *, first: bool) -> None:
+    """A sourcedId staged several times becomes the same record whatever the order, and counts once."""
+    rivals = [student(1, name) for name in ("Ana", "Bea", "Cleo", "Bea", "Dora")]
+    winner = max(rivals, key=lambda record: fingerprint(encode_record(record)))
+    others = {name: records for name, records in ROSTER.items() if name != "users"}
+    for order in (rivals, rivals[::-1]):
+        if not first:
+            await gateway.apply({**others, "users": [student(1, "Zoe"), *ROSTER["users"][1:]]})
+        fact = await gateway.apply({**others, "users": [*order, *ROSTER["users"][1:]]}, duplicates=True)
+        report = fact.collections["users"]
+
+        assert (await rows(database))["user-1"]["given_name"] == winner.given_name
+        assert (report.added, report.changed) == ((3, 0) if first and order is rivals else (0, 0 if first else 1))
+
+
+async def test_rivals_of_a_signed_fingerprint(gateway: Gateway, database: Database) -> None:
+    """Fingerprints are compared as signed numbers, as the gateway compares them."""
+    made = [student(1, f"Name{number}") for number in range(64)]
+    negative = next(one for one in made if fingerprint(encode_record(one)) < 0)
+    positive = next(one for one in made if fingerprint(encode_record(one)) > 0)
+    await gateway.apply({"users": [positive, negative]}, duplicates=True)
+
+    assert (await rows(database))["user-1"]["given_name"] == positive.given_name
+
+
+async def test_the_provider_is_kept_with_its_integration(gateway: Gateway, database: Database) -> None:
+    """The store learns an integration's provider from its fetches, and an older gateway's silence changes nothing."""
+    for provider in ("clever", ""):
+        gateway.provider = provider
+        await gateway.sync(ROSTER)
+        assert await database.fetchval("SELECT provider FROM integration") == "clever"
+
+
+async def test_fetches_staged_before_a_migration_are_fetched_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was staged in the shape of an older store is refused as incomplete, so that nothing of it is lost."""
+    newest = load_migrations("roster_store")
+    monkeypatch.setattr("homeroom.migrate.load_migrations", lambda _: newest[:1])
+    await migrate(database_url, schema="roster", package="roster_store")
+    async with Database.open(database_url, schema="roster", size=2) as old:
+        await old.fetch("INSERT INTO integration (id, organization_id) VALUES (gen_random_uuid(), gen_random_uuid())")
+        await old.fetch(
+            "INSERT INTO staged_fetch (id, integration_no, run_id, run_number, attempt, basis)"
+            " VALUES ('f', 1, gen_random_uuid(), 1, 1, 0)"
+        )
+        await old.fetch("INSERT INTO staged_chunk VALUES (1, 0)")
+        await old.fetch("CREATE TABLE roster_staging.f1_removals (LIKE removals_fields)")
+    monkeypatch.undo()
+    await migrate(database_url, schema="roster", package="roster_store")
+    async with Database.open(database_url, schema="roster", size=2) as database:
+        integration_id = await database.fetchval("SELECT id::text FROM integration")
+        completed = FetchCompleted(
+            run_id="r", run_number=1, attempt=1, fetch_id="f", integration_id=integration_id, chunks=1, collections={}
+        )
+        fact = await complete_fetch(database, completed)
+
+        assert isinstance(fact, Failed)
+        assert (fact.code, fact.again) == (Code.RUN_INCOMPLETE, True)
+        assert await leftovers(database) == 0
 
 
 async def test_what_is_switched_off_is_removed(gateway: Gateway, database: Database) -> None:

@@ -64,7 +64,7 @@ async def test_removal_carries_the_last_known_record(gateway: Gateway, database:
     await gateway.sync(ROSTER)
     cursor = (await read_all(database))[-1].cursor
     await gateway.sync({}, {"users": ["user-2"]})
-    (removed, _) = await read_all(database, cursor)
+    (_, removed, _) = await read_all(database, cursor)
 
     data = removed.event.data
     assert isinstance(data, RecordData)
@@ -150,7 +150,7 @@ async def test_relay_sends_every_event_and_remembers(gateway: Gateway, database:
         tasks.create_task(Relay(database, bus).run(stop))  # type: ignore[arg-type]  # publish is all it uses
         while len(bus.published) < 9:
             await asyncio.sleep(0.02)
-        await gateway.sync({"enrollments": [enrollment(9, 1)]})
+        await gateway.sync({"enrollments": [enrollment(1, 1, primary=True)]})
         while len(bus.published) < 11:
             await asyncio.sleep(0.02)
         stop.set()
@@ -158,7 +158,7 @@ async def test_relay_sends_every_event_and_remembers(gateway: Gateway, database:
     await Relay(database, again).relay_page()  # type: ignore[arg-type]  # as above
 
     assert [dict(sent.headers)["ce_type"] for sent in bus.published[-2:]] == [
-        "homeroom.enrollment.added.v1",
+        "homeroom.enrollment.updated.v1",
         "homeroom.sync.applied.v1",
     ]
     assert again.published == []

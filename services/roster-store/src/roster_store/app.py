@@ -11,7 +11,7 @@ from homeroom.bus.opening import open_bus
 from homeroom.db import Database
 from homeroom.messages import ROSTER_CHANGES, TOPICS
 from homeroom.service import Parts, create_app, run_api, run_migrations, run_roles, run_worker
-from roster_store import changes_api, fingerprints, oneroster
+from roster_store import changes_api, fingerprints, oneroster, people_api
 from roster_store.changes import GROUP, MAX_BATCH, ChangeConsumer
 from roster_store.relay import Relay
 from roster_store.settings import StoreSettings
@@ -43,7 +43,7 @@ def make_app(settings: StoreSettings, verifier: Verifier | None = None) -> FastA
         name=NAME,
         title="Homeroom roster store",
         settings=settings,
-        routers=[fingerprints.router, changes_api.router, oneroster.router],
+        routers=[fingerprints.router, changes_api.router, oneroster.router, people_api.router],
         open_parts=open_parts,
         verifier=verifier,
     )

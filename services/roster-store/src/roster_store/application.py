@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeroom.db import Connection
+from roster_store.picture import GONE
 from roster_store.plan import Plan
-from roster_store.staging import REMOVALS, staging_name
 from roster_store.tables import SQL, TABLES
 
 APPLY_SECONDS = 3600.0
@@ -39,31 +39,29 @@ async def take_number(connection: Connection) -> ApplyNumber:
 
 async def apply_plan(connection: Connection, plan: Plan, number: int) -> list[Segment]:
     """Write the plan to the roster and return where in the feed each collection's changes stand."""
+    picture = plan.picture
     segments: list[Segment] = []
     place = 0
     for collection, table in TABLES.items():
-        if table.name not in plan.staged or collection not in plan.collections:
+        if table.name not in picture.staged or collection not in plan.collections:
             continue
         # Without rows of this integration there is nothing to conflict with, and a plain insert is a third faster.
         statement = table.sql(
-            "insert_all" if plan.first else "upsert",
-            staging=staging_name(plan.fetch_no, table.name),
+            "insert_all" if picture.first else "upsert",
+            staging=picture.name(table.name),
             columns=table.column_list,
             excluded=", ".join(f'excluded."{column}"' for column in table.columns),
         )
-        staged = await connection.fetchval(SQL["count_staged"].format(staging=staging_name(plan.fetch_no, table.name)))
-        await connection.execute(statement, plan.integration_no, number, place, timeout=APPLY_SECONDS)
+        if not (staged := await connection.fetchval(SQL["count_staged"].format(staging=picture.name(table.name)))):
+            continue
+        await connection.execute(statement, picture.integration_no, number, place, timeout=APPLY_SECONDS)
         segments.append((collection, place + 1, place + staged))
         place += staged
-    await connection.execute(SQL["forbid_nested_loops"])  # see `plan`: keys have no index
     for collection, part in reversed(list(plan.collections.items())):
         if not part.removed:
             continue
-        statement = TABLES[collection].sql("remove", staging=staging_name(plan.fetch_no, REMOVALS))
-        staged = await connection.fetchval(
-            SQL["count_removals"].format(staging=staging_name(plan.fetch_no, REMOVALS)), collection
-        )
-        await connection.execute(statement, plan.integration_no, number, place, collection, timeout=APPLY_SECONDS)
-        segments.append((collection, place + 1, place + staged))
-        place += staged
+        statement = TABLES[collection].sql("remove", gone=picture.name(GONE))
+        await connection.execute(statement, picture.integration_no, number, place, collection, timeout=APPLY_SECONDS)
+        segments.append((collection, place + 1, place + part.removed))
+        place += part.removed
     return segments

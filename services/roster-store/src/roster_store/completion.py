@@ -1,8 +1,9 @@
 """What becomes of a fetch that says it is complete: refused, held or applied, in one transaction.
 
 Order of checks: was it answered before (the same answer again), is every chunk here, does the store still hold what
-the fetch was compared with. Then the plan is made, the guard judges it, and it is applied. Whatever the end, the
-fact is kept with the fetch, so that a repeat gets the same answer (architecture §2, "Fencing").
+the fetch was compared with. Then the plan is made, the guard judges it, what can't be taken as it is (incomplete
+schools, enrollments that lead nowhere) is taken out, and the rest is applied. Whatever the end, the fact is kept with
+the fetch, so that a repeat gets the same answer (architecture §2, "Fencing").
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from homeroom.clock import Clock, SystemClock
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import Applied, CollectionReport, Fact, Failed, FetchCompleted, Held
+from homeroom.messages import MAX_REPORTED_ISSUES, Applied, Fact, Failed, FetchCompleted, Held
 from homeroom.telemetry import APPLY_SECONDS, HOLDS, get_logger
 from roster_store.application import ApplyNumber, apply_plan, take_number
 from roster_store.guard import judge
+from roster_store.people import join_people, name_unmatched
+from roster_store.picture import open_picture
 from roster_store.plan import Plan, make_plan
+from roster_store.settlement import merge_counts, settle
 from roster_store.staging import end_fetch
 from roster_store.tables import SQL
 
@@ -60,9 +64,14 @@ async def _complete(connection: Connection, completed: FetchCompleted, clock: Cl
         )
         state = "refused"
     else:
-        plan = await make_plan(
-            connection, integration["no"], fetch["no"], integration["last_apply"], completed.collections
+        picture = await open_picture(
+            connection,
+            integration["no"],
+            fetch["no"],
+            first=integration["last_apply"] == 0,
+            duplicates=completed.duplicates,
         )
+        plan = await make_plan(connection, picture, completed.collections)
         fact, state = await _carry_out(connection, completed, plan, number, integration, clock)
     await end_fetch(connection, fetch["no"], state, msgspec.json.encode(fact))
     return fact
@@ -73,11 +82,10 @@ async def _carry_out(
     completed: FetchCompleted,
     plan: Plan,
     number: ApplyNumber,
-    totals: asyncpg.Record,
+    integration: asyncpg.Record,
     clock: Clock,
 ) -> tuple[Fact, str]:
     """Hold or apply a plan; the fact and the state the fetch ends in."""
-    reports = _merge_counts(completed, plan)
     verdict = judge(plan.collections)
     if verdict.code is not None:
         held = Held(
@@ -88,23 +96,31 @@ async def _carry_out(
             fetch_id=completed.fetch_id,
             code=verdict.code,
             detail=verdict.sentence,
-            collections=reports,
+            collections=merge_counts(completed, plan),
         )
         return held, "held"
-    if plan.changes:
-        totals = await _apply(connection, plan, number, completed.run_id)
+    settled = await settle(connection, completed, plan)
+    totals = integration
+    if settled.plan.changes:
+        totals = await _apply(connection, settled.plan, number, completed.run_id)
+        await join_people(connection, settled.plan, integration)
+    unmatched = await name_unmatched(connection, integration)
+    issues = (*settled.schools, *unmatched, *settled.others, *completed.issues)
     applied = Applied(
         run_id=completed.run_id,
         attempt=completed.attempt,
         integration_id=completed.integration_id,
         at=clock.now(),
         fetch_id=completed.fetch_id,
-        apply=number.no if plan.changes else None,
-        collections=reports,
-        issues=completed.issues,
+        apply=number.no if settled.plan.changes else None,
+        collections=merge_counts(completed, settled.plan),
+        issues=issues[: max(MAX_REPORTED_ISSUES, len(settled.schools))],
         students=totals["students"],
         teachers=totals["teachers"],
         classes=totals["classes"],
+        mode=completed.mode,
+        mode_code=completed.mode_code,
+        bookmark=None if settled.schools else completed.bookmark,
     )
     return applied, "applied"
 
@@ -121,35 +137,16 @@ async def _find_refusal(
 
 
 async def _apply(connection: Connection, plan: Plan, number: ApplyNumber, run_id: str) -> asyncpg.Record:
+    integration_no = plan.picture.integration_no
     segments = await apply_plan(connection, plan, number.no)
     counts = {
         collection: {"added": part.added, "changed": part.changed, "removed": part.removed}
         for collection, part in plan.collections.items()
     }
-    await connection.execute(SQL["insert_apply"], number.no, number.xid, plan.integration_no, run_id, segments, counts)
+    await connection.execute(SQL["insert_apply"], number.no, number.xid, integration_no, run_id, segments, counts)
     faultpoint("store.applying")
-    totals = await connection.fetchrow(SQL["count_active"], plan.integration_no)
+    totals = await connection.fetchrow(SQL["count_active"], integration_no)
     assert totals is not None  # noqa: S101 - an aggregate always gives a row
-    await connection.execute(SQL["finish_integration"], plan.integration_no, number.no, *totals)
+    await connection.execute(SQL["finish_integration"], integration_no, number.no, *totals)
     await connection.execute("SELECT pg_notify('roster_apply', '')")
     return totals
-
-
-def _merge_counts(completed: FetchCompleted, plan: Plan) -> dict[str, CollectionReport]:
-    """The gateway's counts, with added, changed and removed as the store really plans them.
-
-    What the gateway took for a change and the store does not (a record made by hand keeps its value, C9) counts as
-    filtered, so that the sum stays what was served.
-    """
-    reports = {}
-    for collection, part in plan.collections.items():
-        report = completed.collections[collection]
-        untouched = report.added + report.changed - part.added - part.changed
-        reports[collection] = msgspec.structs.replace(
-            report,
-            added=part.added,
-            changed=part.changed,
-            removed=part.removed,
-            filtered=report.filtered + untouched,
-        )
-    return reports

@@ -22,9 +22,15 @@ class CollectionPlan:
     """Whether the store holds active synced records of it now."""
     wanted: bool = True
     """Whether the integration's options ask for it at all."""
+    whole: bool = True
+    """Whether all of it was read; where only changes were, nothing served means nothing changed."""
     added: int = 0
     changed: int = 0
     removed: int = 0
+    quarantined: int = 0
+    """Staged records that are not applied because they point nowhere."""
+    unconfirmed: int = 0
+    """Records that stay although the fetch would remove them, because their school is incomplete."""
 
     @property
     def changes(self) -> int:
@@ -42,7 +48,11 @@ class Verdict:
 
 def judge(plan: Mapping[str, CollectionPlan]) -> Verdict:
     """Judge a plan as a whole: one empty collection holds everything back."""
-    empty = [collection for collection, part in plan.items() if part.wanted and part.holds_any and part.served == 0]
+    empty = [
+        collection
+        for collection, part in plan.items()
+        if part.wanted and part.whole and part.holds_any and part.served == 0
+    ]
     if empty:
         return Verdict(
             Code.GUARD_EMPTY_COLLECTION,

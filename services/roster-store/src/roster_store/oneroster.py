@@ -59,6 +59,7 @@ FACES: Mapping[str, Face] = {
     "students": Face("users", """AND held.roles @> '[{"role": "student"}]'"""),
     "teachers": Face("users", """AND held.roles @> '[{"role": "teacher"}]'"""),
     "enrollments": Face("enrollments"),
+    "demographics": Face("demographics"),
 }
 
 FacePath = Annotated[str, Path(pattern=f"^({'|'.join(FACES)})$")]

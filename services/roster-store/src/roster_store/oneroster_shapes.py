@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from homeroom.roster import AcademicSession, Class, Course, Enrollment, Org, Record, User
+from homeroom.roster import AcademicSession, Class, Course, Demographics, Enrollment, Org, Record, User
 
 Shape = Callable[[Any, datetime, str], dict[str, Any]]
 
@@ -140,6 +140,38 @@ def _enrollment(record: Enrollment, modified: datetime, base: str) -> dict[str, 
     }
 
 
+def _flag(value: bool | None) -> str | None:
+    """OneRoster 1.1 writes the flags of demographics as text."""
+    return None if value is None else str(value).lower()
+
+
+def _demographics(record: Demographics, modified: datetime, base: str) -> dict[str, Any]:
+    """What 1.1 has no field for stands in `metadata`, under the names of B5, unless the provider has put it there."""
+    del base  # demographics point to nothing: their sourcedId is the user's
+    programs = {
+        "frl_status": record.frl_status,
+        "iep_status": _flag(record.iep_status),
+        "ell_status": _flag(record.ell_status),
+    }
+    common = _common(record, modified)
+    common["metadata"] = _strip(programs) | common["metadata"]
+    return common | {
+        "birthDate": _day(record.birth_date),
+        "sex": record.sex if record.sex in ("male", "female") else None,  # all that 1.1 has words for
+        "americanIndianOrAlaskaNative": _flag(record.american_indian_or_alaska_native),
+        "asian": _flag(record.asian),
+        "blackOrAfricanAmerican": _flag(record.black_or_african_american),
+        "nativeHawaiianOrOtherPacificIslander": _flag(record.native_hawaiian_or_other_pacific_islander),
+        "white": _flag(record.white),
+        "demographicRaceTwoOrMoreRaces": _flag(record.demographic_race_two_or_more_races),
+        "hispanicOrLatinoEthnicity": _flag(record.hispanic_or_latino_ethnicity),
+        "countryOfBirthCode": record.country_of_birth_code,
+        "stateOfBirthAbbreviation": record.state_of_birth_abbreviation,
+        "cityOfBirth": record.city_of_birth,
+        "publicSchoolResidenceStatus": record.public_school_residence_status,
+    }
+
+
 def _stripped(shape: Shape) -> Shape:
     return lambda record, modified, base: _strip(shape(record, modified, base))
 
@@ -151,5 +183,6 @@ SHAPES: dict[str, Shape] = {
     "classes": _stripped(_class),
     "users": _stripped(_user),
     "enrollments": _stripped(_enrollment),
+    "demographics": _stripped(_demographics),
 }
 """(record, last changed, base URL) → JSON object, by collection."""

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from homeroom.db import Connection
 from homeroom.messages import CollectionReport
 from roster_store.guard import CollectionPlan
-from roster_store.staging import REMOVALS, list_staged, staging_name
-from roster_store.tables import SQL, TABLES
-
-PLAN_SECONDS = 600.0
+from roster_store.picture import PICTURE_SECONDS, Picture
+from roster_store.tables import TABLES, Table
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would happen; `staged` names the tables there is something in."""
+    """What would happen."""
 
-    integration_no: int
-    fetch_no: int
-    first: bool
-    """Nothing was ever applied for this integration."""
-    staged: frozenset[str]
+    picture: Picture
     collections: Mapping[str, CollectionPlan]
 
     @property
@@ -30,51 +24,56 @@ class Plan:
         """How many records would change in all."""
         return sum(part.changes for part in self.collections.values())
 
+    def amend(self, amended: Mapping[str, CollectionPlan]) -> Plan:
+        """The plan with other numbers for some collections, in the order of the roster."""
+        merged = {**self.collections, **amended}
+        return replace(self, collections={name: merged[name] for name in TABLES if name in merged})
 
-async def make_plan(
-    connection: Connection, integration_no: int, fetch_no: int, last_apply: int, reports: Mapping[str, CollectionReport]
-) -> Plan:
+
+async def make_plan(connection: Connection, picture: Picture, reports: Mapping[str, CollectionReport]) -> Plan:
     """Compare what is staged with what is held, for every collection the fetch reports on."""
-    staged = await list_staged(connection, fetch_no)
-    first = last_apply == 0
-    if not first:
-        # Fresh tables have no statistics, and a plan that takes 5,000 removals for 5 reads the roster 5,000 times.
-        for name in staged:
-            await connection.execute(SQL["analyze_staging"].format(staging=staging_name(fetch_no, name)))
-    removed = await _plan_removals(connection, integration_no, fetch_no) if REMOVALS in staged and not first else {}
+    removed = await count_gone(connection, picture)
     collections: dict[str, CollectionPlan] = {}
     for collection, table in TABLES.items():
         if (report := reports.get(collection)) is None:
             continue
-        added = changed = 0
-        if table.name in staged:
-            statement = "plan_first" if first else "plan_upserts"
-            row = await connection.fetchrow(
-                table.sql(statement, staging=staging_name(fetch_no, table.name)),
-                *(() if first else (integration_no,)),
-                timeout=PLAN_SECONDS,
-            )
-            assert row is not None  # noqa: S101 - an aggregate always gives a row
-            added, changed = row["added"], row["changed"]
-        holds_any = not first and await connection.fetchval(table.sql("holds_any"), integration_no)
+        added, changed = await _count_upserts(connection, picture, table)
+        holds_any = not picture.first and await connection.fetchval(table.sql("holds_any"), picture.integration_no)
         collections[collection] = CollectionPlan(
-            report.served, holds_any, report.wanted, added, changed, removed.get(collection, 0)
+            served=report.served,
+            holds_any=holds_any,
+            wanted=report.wanted,
+            whole=report.whole,
+            added=added,
+            changed=changed,
+            removed=removed.get(collection, 0),
         )
-    return Plan(integration_no, fetch_no, first, frozenset(staged), collections)
+    return Plan(picture, collections)
 
 
-async def _plan_removals(connection: Connection, integration_no: int, fetch_no: int) -> dict[str, int]:
-    """How many of the staged keys are those of active records, by collection.
+async def count_again(connection: Connection, plan: Plan, collections: Iterable[str]) -> Plan:
+    """The plan after some of what was staged of these collections was taken out again."""
+    amended = {}
+    for collection in collections:
+        if (part := plan.collections.get(collection)) and plan.picture.holds(collection):
+            added, changed = await _count_upserts(connection, plan.picture, TABLES[collection])
+            amended[collection] = replace(part, added=added, changed=changed)
+    return plan.amend(amended)
 
-    Keys have no index (a first load would pay for it): one pass over the district's rows finds all of them.
-    """
-    staging = staging_name(fetch_no, REMOVALS)
-    await connection.execute(SQL["forbid_nested_loops"])
-    found = {}
-    for row in await connection.fetch(SQL["list_removal_collections"].format(staging=staging)):
-        if table := TABLES.get(row["collection"]):
-            found[table.collection] = await connection.fetchval(
-                table.sql("plan_removals", staging=staging), integration_no, table.collection, timeout=PLAN_SECONDS
-            )
-    await connection.execute(SQL["allow_nested_loops"])
-    return found
+
+async def count_gone(connection: Connection, picture: Picture) -> dict[str, int]:
+    """How many active records are to be removed, by collection."""
+    return {row["collection"]: row["count"] for row in await connection.fetch(picture.sql("count_gone"))}
+
+
+async def _count_upserts(connection: Connection, picture: Picture, table: Table) -> tuple[int, int]:
+    """How many records would be added and changed."""
+    if table.name not in picture.staged:
+        return 0, 0
+    row = await connection.fetchrow(
+        table.sql("plan_first" if picture.first else "plan_upserts", staging=picture.name(table.name)),
+        *(() if picture.first else (picture.integration_no,)),
+        timeout=PICTURE_SECONDS,
+    )
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    return row["added"], row["changed"]

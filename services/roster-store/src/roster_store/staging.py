@@ -44,12 +44,14 @@ def read_chunk(chunk: Chunk) -> StagedRows:
         msg = "removals need a known collection and keys of 16 bytes"
         raise ValueError(msg)
     keys = (chunk.removed_keys[at : at + KEY_BYTES] for at in range(0, len(chunk.removed_keys), KEY_BYTES))
-    return StagedRows(chunk.seq, REMOVALS, [(chunk.collection, UUID(key)) for key in keys])
+    return StagedRows(chunk.seq, REMOVALS, [(chunk.collection, UUID(key), chunk.removal_reason) for key in keys])
 
 
 async def start_fetch(connection: Connection, started: FetchStarted) -> None:
     """Note a fetch and let it overtake older ones of its integration; an older one is not even noted."""
-    await connection.execute(SQL["insert_integration"], started.integration_id, started.organization_id)
+    await connection.execute(
+        SQL["insert_integration"], started.integration_id, started.organization_id, started.provider
+    )
     integration = await connection.fetchrow(SQL["lock_integration"], started.integration_id)
     assert integration is not None  # noqa: S101 - it was inserted a statement before
     if (started.run_number, started.attempt) < (integration["newest_run"], integration["newest_attempt"]):

@@ -2,11 +2,19 @@
 SELECT count(*) FILTER (WHERE held.sourced_id IS NULL OR (held.origin = 'synced' AND NOT held.active)) AS added,
        count(*) FILTER (WHERE held.origin = 'synced' AND held.active AND held.fingerprint <> staged.fingerprint) AS changed,
        count(*) FILTER (WHERE held.origin = 'manual') AS manual
-FROM roster_staging.{staging} AS staged
+FROM {staging} AS staged
 LEFT JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = staged.sourced_id;
 
 -- name: plan_first
-SELECT count(*) AS added, 0 AS changed FROM roster_staging.{staging};
+SELECT count(*) AS added, 0 AS changed FROM {staging};
+
+-- name: drop_rivals
+DELETE FROM roster_staging.{staging} AS rival
+USING (
+    SELECT ctid AS place, row_number() OVER (PARTITION BY sourced_id ORDER BY fingerprint DESC, ctid) AS rank
+    FROM roster_staging.{staging}
+) AS ranked
+WHERE rival.ctid = ranked.place AND ranked.rank > 1;
 
 -- name: analyze_staging
 ANALYZE roster_staging.{staging};
@@ -20,11 +28,15 @@ SET LOCAL enable_nestloop = on;
 -- name: list_removal_collections
 SELECT DISTINCT collection FROM roster_staging.{staging};
 
--- name: plan_removals
-SELECT count(*)
-FROM roster_staging.{staging} AS staged
+-- name: find_gone
+INSERT INTO {gone} (collection, sourced_id, reason)
+SELECT $2, held.sourced_id, staged.reason
+FROM (SELECT key, min(reason) AS reason FROM roster_staging.{staging} WHERE collection = $2 GROUP BY key) AS staged
 JOIN {table} AS held ON held.integration_no = $1 AND held.key = staged.key
-WHERE staged.collection = $2 AND held.active AND held.origin = 'synced';
+WHERE held.active AND held.origin = 'synced';
+
+-- name: count_gone
+SELECT collection, count(*) FROM {gone} GROUP BY collection;
 
 -- name: holds_any
 SELECT EXISTS (SELECT FROM {table} WHERE integration_no = $1 AND active AND origin = 'synced');
@@ -42,12 +54,12 @@ VALUES ($1, $2::text::xid8, $3, $4, now(), $5, $6);
 -- name: insert_all
 INSERT INTO {table} (integration_no, changed_by, change_no, version, change, active, {columns})
 SELECT $1, $2, $3 + row_number() OVER (), 1, 'added', true, {columns}
-FROM roster_staging.{staging};
+FROM {staging};
 
 -- name: upsert
 INSERT INTO {table} AS held (integration_no, changed_by, change_no, version, change, active, {columns})
 SELECT $1, $2, $3 + row_number() OVER (), 1, 'added', true, {columns}
-FROM roster_staging.{staging}
+FROM {staging}
 ON CONFLICT (integration_no, sourced_id) DO UPDATE
 SET changed_by = excluded.changed_by,
     change_no = excluded.change_no,
@@ -66,9 +78,9 @@ SET changed_by = $2,
     active = false,
     fingerprint = 0
 FROM (
-    SELECT key, row_number() OVER ()::int AS position FROM roster_staging.{staging} WHERE collection = $4
+    SELECT sourced_id, row_number() OVER ()::int AS position FROM {gone} WHERE collection = $4
 ) AS gone
-WHERE held.integration_no = $1 AND held.key = gone.key AND held.active AND held.origin = 'synced';
+WHERE held.integration_no = $1 AND held.sourced_id = gone.sourced_id AND held.active AND held.origin = 'synced';
 
 -- name: count_active
 SELECT (SELECT count(*) FROM users WHERE integration_no = $1 AND active AND roles @> '[{"role": "student"}]') AS students,
@@ -79,7 +91,4 @@ SELECT (SELECT count(*) FROM users WHERE integration_no = $1 AND active AND role
 UPDATE integration SET last_apply = $2, students = $3, teachers = $4, classes = $5 WHERE no = $1;
 
 -- name: count_staged
-SELECT count(*) FROM roster_staging.{staging};
-
--- name: count_removals
-SELECT count(*) FROM roster_staging.{staging} WHERE collection = $1;
+SELECT count(*) FROM {staging};

@@ -1,9 +1,11 @@
 -- name: lock_integration
-SELECT no, id, last_apply, newest_run, newest_attempt, students, teachers, classes
+SELECT no, id, organization_id, provider, last_apply, newest_run, newest_attempt, students, teachers, classes
 FROM integration WHERE id = $1 FOR UPDATE;
 
 -- name: insert_integration
-INSERT INTO integration (id, organization_id) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING;
+INSERT INTO integration AS held (id, organization_id, provider) VALUES ($1, $2, $3)
+ON CONFLICT (id) DO UPDATE SET provider = excluded.provider
+WHERE excluded.provider NOT IN ('', held.provider);
 
 -- name: fence_integration
 UPDATE integration SET newest_run = $2, newest_attempt = $3 WHERE no = $1;
