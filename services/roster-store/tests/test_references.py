@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from played_gateway import ROSTER, Gateway, enrollment, school, section, student
 
 from homeroom.codes import Code
 from homeroom.db import Database
-from homeroom.messages import Applied
+from homeroom.messages import Applied, Bookmark
 from homeroom.roster import Demographics, Enrollment
 
 DANGLING = """
@@ -75,6 +75,16 @@ async def test_a_quarantined_enrollment_comes_back_by_itself(gateway: Gateway, d
     assert fact.collections["enrollments"].added == 1
     assert missing(fact) == []
     assert "enrollment-9-1" in await active(database)
+
+
+async def test_no_increments_while_somebody_waits(gateway: Gateway) -> None:
+    """Changes alone might never bring a quarantined enrollment again, so everything is read until then."""
+    bookmark = Bookmark(at=datetime(2026, 9, 1, 6, tzinfo=UTC), canonical=1, increments=True)
+    waiting = await gateway.apply({**ROSTER, "enrollments": [enrollment(9, 1)]}, bookmark=bookmark)
+    assert waiting.bookmark is not None
+    assert not waiting.bookmark.increments
+    settled = await gateway.apply({"users": [student(9)], "enrollments": [enrollment(9, 1)]}, bookmark=bookmark)
+    assert settled.bookmark == bookmark
 
 
 async def test_a_known_enrollment_keeps_its_last_good_value(gateway: Gateway, database: Database) -> None:

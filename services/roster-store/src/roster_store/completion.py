@@ -17,14 +17,14 @@ from homeroom.clock import Clock, SystemClock
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import MAX_REPORTED_ISSUES, Applied, Fact, Failed, FetchCompleted, Held
+from homeroom.messages import MAX_REPORTED_ISSUES, Applied, Bookmark, Fact, Failed, FetchCompleted, Held
 from homeroom.telemetry import APPLY_SECONDS, HOLDS, get_logger
 from roster_store.application import ApplyNumber, apply_plan, take_number
 from roster_store.guard import judge
 from roster_store.people import join_people, name_unmatched
 from roster_store.picture import open_picture
 from roster_store.plan import Plan, make_plan
-from roster_store.settlement import merge_counts, settle
+from roster_store.settlement import Settled, merge_counts, settle
 from roster_store.staging import end_fetch
 from roster_store.tables import SQL
 
@@ -120,9 +120,16 @@ async def _carry_out(
         classes=totals["classes"],
         mode=completed.mode,
         mode_code=completed.mode_code,
-        bookmark=None if settled.schools else completed.bookmark,
+        bookmark=_hand_over(completed.bookmark, settled),
     )
     return applied, "applied"
+
+
+def _hand_over(bookmark: Bookmark | None, settled: Settled) -> Bookmark | None:
+    """What the next fetch may build on: nothing after a school was left out, and no increments while somebody waits."""
+    if bookmark is None or settled.schools:
+        return None
+    return msgspec.structs.replace(bookmark, increments=False) if settled.waiting else bookmark
 
 
 async def _find_refusal(

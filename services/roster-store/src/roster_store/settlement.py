@@ -35,6 +35,8 @@ class Settled:
     schools: Sequence[RecordIssue]
     """One for each school that is left as it was; to be told first, so that nothing cuts them off."""
     others: Sequence[RecordIssue]
+    waiting: bool
+    """Whether enrollments wait for what they point to, which changes alone might never bring again."""
 
 
 async def settle(connection: Connection, completed: FetchCompleted, plan: Plan) -> Settled:
@@ -48,9 +50,10 @@ async def settle(connection: Connection, completed: FetchCompleted, plan: Plan) 
     if dangling:
         plan, named = await quarantine_dangling(connection, plan)
         issues += named
+    held_back = plan
     plan = await release_enrollments(connection, plan)
     issues += await name_reused_ids(connection, plan.picture)
-    return Settled(plan, protected.issues[:MOST_SCHOOLS], issues)
+    return Settled(plan, protected.issues[:MOST_SCHOOLS], issues, bool(dangling) or plan is not held_back)
 
 
 def merge_counts(completed: FetchCompleted, plan: Plan) -> dict[str, CollectionReport]:

@@ -67,7 +67,7 @@ def _object_to(bookmark: Bookmark) -> Choice | None:
     if bookmark.distrusted:
         return _read_everything("increments from this provider were found wrong", Code.DELTA_DRIFT)
     if not bookmark.increments:
-        return _read_everything("this provider can't be asked for changes only, or not with these options")
+        return _read_everything("the last sync left nothing that changes alone could build on")
     if bookmark.canonical != CANONICAL_VERSION:
         return _read_everything("records are compared in another form since an update of Homeroom")
     return None
