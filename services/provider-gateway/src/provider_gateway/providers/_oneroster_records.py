@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ from homeroom.roster import (
 )
 from provider_gateway.failures import RecordProblem
 from provider_gateway.providers import _oneroster_words as words
+from provider_gateway.providers._demographics_keys import read_keys
+from provider_gateway.providers._oneroster_increments import is_older
 from provider_gateway.providers._oneroster_shapes import (
     AcademicSessionRow,
     ClassRow,
@@ -41,8 +44,10 @@ from provider_gateway.providers._oneroster_words import ENROLLMENT_ROLES, FLAGS,
 from provider_gateway.providers.contract import RawPage
 
 
-def read_page(collection: str, decoded: DecodedPage, learned: tuple[tuple[str, str], ...]) -> RawPage:
-    """The records of a page, its tombstones, and what had to be refused."""
+def read_page(
+    collection: str, decoded: DecodedPage, learned: tuple[tuple[str, str], ...], since: str | None = None
+) -> RawPage:
+    """The records of a page, its tombstones, what had to be refused, and what was not modified `since`."""
     read = READERS[collection]
     page = RawPage(received=decoded.received)
     records, gone = page.records, page.tombstones
@@ -58,12 +63,45 @@ def read_page(collection: str, decoded: DecodedPage, learned: tuple[tuple[str, s
             if learned:
                 _take_further(row, learned)
             records.append(read(row))
+            if since is not None and is_older(row.date_last_modified, since):
+                page.unstamped.add(sourced_id)
         except words.BadValue:
             page.refused.append(_find_bad_value(collection, row))
         except RecordProblem as problem:
             problem.sourced_id = row.sourced_id or None
             page.refused.append(problem)
+    _look_closer(collection, page)
     return page
+
+
+def _look_closer(collection: str, page: RawPage) -> None:
+    """What is done with a page's records once they are read."""
+    match collection:
+        case "demographics":
+            _take_keys(page)
+        case "enrollments":
+            _note_reversed(page, "begin_date")
+        case "academicSessions":
+            _note_reversed(page, "start_date")
+
+
+def _note_reversed(page: RawPage, begin: str) -> None:
+    """Tell of records that end before they begin. They are taken as they are: so some systems write "never came"."""
+    begins = attrgetter(begin)
+    for record in page.records:
+        first, last = begins(record), record.end_date  # type: ignore[attr-defined]  # the collections that have one
+        if last is not None and first is not None and first > last:
+            page.notes.append(RecordProblem(Code.BAD_DATE, field="endDate", sourced_id=record.sourced_id))
+
+
+def _take_keys(page: RawPage) -> None:
+    """Give what stands in metadata under known keys its own fields (B5)."""
+    for number, record in enumerate(page.records):
+        if record.metadata:
+            frl, iep, ell, notes = read_keys(record.metadata, record.sourced_id)
+            page.notes += notes
+            if (frl, iep, ell) != (None, None, None):
+                page.records[number] = msgspec.structs.replace(record, frl_status=frl, iep_status=iep, ell_status=ell)
 
 
 def is_gone(status: str) -> bool:

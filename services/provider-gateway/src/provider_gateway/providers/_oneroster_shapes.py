@@ -297,6 +297,11 @@ class PageDecoder:
         return DecodedPage(rows, refused, len(found), odd=True)
 
 
+def list_rows(body: bytes) -> list[Any]:
+    """The rows of a page as they came, without looking at them; PROV_BAD_PAYLOAD if it holds no list of records."""
+    return _find_rows(_load(body))
+
+
 def _load(body: bytes) -> Any:
     """JSON without types, read as generously as possible: what can't be stored is refused record by record later."""
     try:

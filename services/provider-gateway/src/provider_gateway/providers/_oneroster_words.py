@@ -35,7 +35,10 @@ class BadValue(ValueError):  # noqa: N818 - what is wrong with a value, in the w
 
 
 class Words(dict[str | None, str]):
-    """OneRoster's words of one enumeration; other spellings of them are found too (`Site Administrator`)."""
+    """OneRoster's words of one enumeration; other spellings of them are found too (`Site Administrator`).
+
+    1.2 knows fewer words in places, and has the others as extensions: `ext:aide` is 1.1's `aide`.
+    """
 
     def __init__(self, words: Iterable[str], **synonyms: str) -> None:
         exact: dict[str | None, str] = {word: word for word in words}
@@ -45,7 +48,7 @@ class Words(dict[str | None, str]):
     def __missing__(self, word: str | None) -> str:
         if word is not None:
             if _EXTENSION.match(word):
-                return word
+                return word.removeprefix("ext:") if word.removeprefix("ext:") in self else word
             found = self._squashed.get(_NO_LETTERS.sub("", word.lower()))
             if found is not None:
                 return found
