@@ -16,7 +16,7 @@ FAILING = {
     "cut-off pages": (faults.Truncate(path="/enrollments"), "failed", "PROV_BAD_PAYLOAD"),
     "a login page": (faults.HtmlLogin(path="/users"), "failed", "PROV_BAD_PAYLOAD"),
     "errors in the guise of answers": (faults.ErrorEnvelope(path="/users"), "failed", "PROV_BAD_PAYLOAD"),
-    "a collection that is not shared": (faults.Forbidden(path="/enrollments"), "failed", "PROV_SCOPE"),
+    "collections that are not shared": (faults.Forbidden(path="/"), "failed", "PROV_SCOPE"),
     "credentials that were revoked": (faults.Unauthorized(path="/"), "failed", "AUTH_INVALID"),
     "an empty collection": (faults.Empty(path="/users"), "held", "GUARD_EMPTY_COLLECTION"),
 }

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from homeroom.messages import Options
 from provider_gateway.failures import OwnTrouble, ProviderError
 from provider_gateway.providers.oneroster import read_body
 from provider_gateway.readers import Readers
+from provider_gateway.scope import Scope
 
 BODY = (
     b'{"orgs":[{"sourcedId":"1","status":"active","name":"North","type":"school"},{"sourcedId":"2","type":"school"}]}'
@@ -23,7 +25,7 @@ BODY = (
 
 def read(body: bytes) -> tuple[str, str, bytes, object]:
     """What stands for `read_body` here, with the process it was run in."""
-    page = read_body("town", "orgs", body, 2, Options())
+    page = read_body("town", "orgs", body, 2, Scope(Options(), date(2026, 9, 1)))
     return str(os.getpid()), str(page.received), page.canonical.encoded(0), page.refused[0].field
 
 

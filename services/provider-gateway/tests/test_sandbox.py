@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -110,7 +110,8 @@ FATAL = [
     (faults.HtmlLogin(path="/users"), Code.PROV_BAD_PAYLOAD),
     (faults.ErrorEnvelope(path="/users"), Code.PROV_BAD_PAYLOAD),
     (faults.Unauthorized(), Code.AUTH_INVALID),
-    (faults.Forbidden(path="/users"), Code.PROV_SCOPE),
+    (faults.Forbidden(path="/demographics"), Code.PROV_SCOPE),
+    (faults.Forbidden(), Code.PROV_SCOPE),
     (faults.Truncate(path="/users"), Code.PROV_BAD_PAYLOAD),
     (faults.HangUp(path="/users"), Code.PROV_BAD_PAYLOAD),
     (faults.Slow(path="/users", seconds=3), Code.PROV_TIMEOUT),
@@ -194,7 +195,7 @@ async def test_singles_that_are_never_found(gateway: Any, sandbox: Sandbox) -> N
 
 
 @pytest.mark.parametrize("change", ["delete", "insert"])
-async def test_pages_that_shift(gateway: Any, sandbox: Sandbox, change: str) -> None:
+async def test_pages_that_shift(gateway: Any, sandbox: Sandbox, change: Literal["delete", "insert"]) -> None:
     """Records that slip between two pages while somebody edits are not taken for gone."""
     await gateway.sync(options=EVERYTHING)
     sandbox.faults.replace(faults.Shift(path="/enrollments", change=change))

@@ -1,5 +1,7 @@
 """The gateway as a process: settings, roles, and the list of providers."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ from pydantic import SecretStr
 from homeroom.settings import SettingsError
 from homeroom.testing.tokens import TestIssuer, calling
 from provider_gateway.app import build, check_bus, read_keys
+from provider_gateway.inbox.host_key import fingerprints
 from provider_gateway.providers import PROVIDERS
 from provider_gateway.settings import GatewaySettings
 
@@ -45,6 +48,27 @@ def test_no_database_with_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     check_bus(GatewaySettings.load())
 
 
+def test_the_inbox_says_what_it_needs() -> None:
+    """The role `inbox` without its settings ends at once and names the first one that is missing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "provider_gateway", "inbox"],
+        env={name: value for name, value in os.environ.items() if not name.startswith("HOMEROOM_")} | SETTINGS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "HOMEROOM_UPLOADS_URL is not set" in done.stderr) == (78, True)
+
+
+def test_host_key() -> None:
+    """The role `host-key` prints keys that the inbox takes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "provider_gateway", "host-key"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert len(fingerprints(done.stdout)) == 2
+
+
 def test_migrate() -> None:
     """The role `migrate` succeeds and says that there is nothing to do."""
     done = subprocess.run(
@@ -63,7 +87,8 @@ async def test_providers() -> None:
         assert [one["kind"] for one in listed] == list(PROVIDERS)
         for one in listed:
             Draft202012Validator.check_schema(one["connection_schema"])
-            assert one["connection_schema"]["properties"]["client_secret"]["writeOnly"] is True
+            for name in PROVIDERS[one["kind"]].connection_model.secret_fields():
+                assert '"writeOnly": true' in json.dumps(one["connection_schema"]["properties"][name])
         assert (await client.get("/v1/providers/oneroster")).status_code == 200
         assert (await client.get("/v1/providers/nobody")).json()["code"] == "NOT_FOUND"
     async with calling(app) as client:

@@ -1,6 +1,9 @@
 """OAuth 1.0a signatures and OAuth 2 tokens."""
 
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx2
@@ -8,7 +11,7 @@ import pytest
 
 from homeroom.codes import Code
 from provider_gateway.failures import ProviderError
-from provider_gateway.signing import Answer, OAuth1, OAuth2, SignatureMethod, sign
+from provider_gateway.signing import Answer, Bearer, OAuth1, OAuth2, SignatureMethod, list_ways, read_clock, sign
 
 ADDRESS = "https://example-v2.rosterserver.com/ims/oneroster/v1p1/users"
 # Per query: HMAC-SHA1 and HMAC-SHA256 with oauth_version=1.0, then HMAC-SHA256 without it.
@@ -120,7 +123,7 @@ async def test_token_endpoints(way: str, scope: bool, refusal: int) -> None:
 async def test_token_is_kept() -> None:
     """One token serves many requests."""
     endpoint = _TokenEndpoint("basic", scope=True)
-    auth = OAuth2("id", "secret", "https://x.example/token", (), endpoint)
+    auth = OAuth2("id", "secret", "https://x.example/token", ("roster.readonly",), endpoint)
     for _ in range(3):
         await _ask(auth, [200])
     assert endpoint.asked == 1
@@ -128,7 +131,7 @@ async def test_token_is_kept() -> None:
 
 async def test_token_is_renewed_once() -> None:
     """A token that is refused after it was accepted is renewed and the request sent again."""
-    auth = OAuth2("id", "secret", "https://x.example/token", (), _TokenEndpoint("basic", scope=True))
+    auth = OAuth2("id", "secret", "https://x.example/token", ("roster.readonly",), _TokenEndpoint("basic", scope=True))
     await _ask(auth, [200])
     assert await _ask(auth, [401, 200]) == ["Bearer t-1", "Bearer t-2"]
     with pytest.raises(ProviderError) as caught:
@@ -138,7 +141,7 @@ async def test_token_is_renewed_once() -> None:
 
 async def test_token_that_was_never_good() -> None:
     """A token that is refused at once means the credentials are wrong, not expired."""
-    auth = OAuth2("id", "secret", "https://x.example/token", (), _TokenEndpoint("basic", scope=True))
+    auth = OAuth2("id", "secret", "https://x.example/token", ("roster.readonly",), _TokenEndpoint("basic", scope=True))
     with pytest.raises(ProviderError) as caught:
         await _ask(auth, [401])
     assert caught.value.code == Code.AUTH_INVALID
@@ -154,3 +157,69 @@ async def test_answers_without_a_token(body: bytes) -> None:
     with pytest.raises(ProviderError) as caught:
         await _ask(OAuth2("id", "secret", "https://x.example/token", (), post), [200])
     assert caught.value.code == Code.PROV_BAD_PAYLOAD
+
+
+async def _send(auth: httpx2.Auth, *responses: httpx2.Response) -> list[httpx2.Request]:
+    """Send one request; its tries."""
+    tries: list[httpx2.Request] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        tries.append(httpx2.Request(request.method, request.url, headers=request.headers))
+        return responses[len(tries) - 1]
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        await client.get(ADDRESS, auth=auth)
+    return tries
+
+
+def _dated(status: int, ahead: float) -> httpx2.Response:
+    moment = datetime.now(UTC) + timedelta(seconds=ahead)
+    return httpx2.Response(status, headers={"date": format_datetime(moment, usegmt=True)})
+
+
+@pytest.mark.parametrize(("ahead", "tries"), [(0, 1), (30, 1), (600, 2), (-7200, 2)])
+async def test_signed_by_their_clock(ahead: float, tries: int) -> None:
+    """A signature refused by a server whose clock is far off is made once more by that clock, and kept to it (P9)."""
+    auth = OAuth1("key", "secret")
+    sent = await _send(auth, _dated(401, ahead), _dated(401, ahead))
+    assert len(sent) == tries
+    if tries > 1:
+        (again,) = await _send(auth, _dated(200, ahead))
+        stamp = again.headers["authorization"].partition('oauth_timestamp="')[2].partition('"')[0]
+        assert abs(int(stamp) - time.time() - ahead) < 5
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "Mon, 99 Jan 2026 00:00:00 GMT"])
+def test_clocks_that_say_nothing(text: str) -> None:
+    """A Date header that is none says nothing of a clock."""
+    assert read_clock(httpx2.Headers({"date": text})) is None
+    assert read_clock(httpx2.Headers()) is None
+
+
+@pytest.mark.parametrize(("found", "tries"), [("new", ["old", "new"]), ("old", ["old"]), (None, ["old"])])
+async def test_bearer(found: str | None, tries: list[str]) -> None:
+    """A token that is refused is looked up once, and the request sent again only with another one."""
+    looked_up = 0
+
+    async def look_up() -> str | None:
+        nonlocal looked_up
+        looked_up += 1
+        return found
+
+    sent = await _send(Bearer("old", look_up), httpx2.Response(401), httpx2.Response(401))
+    assert [request.headers["authorization"] for request in sent] == [f"Bearer {token}" for token in tries]
+    assert looked_up == 1
+
+
+async def test_bearer_without_a_way_back() -> None:
+    """A token that can't be looked up again is sent once."""
+    assert len(await _send(Bearer("old"), httpx2.Response(401))) == 1
+
+
+def test_ways_to_ask_for_a_token() -> None:
+    """The usual way comes first, fewer scopes after it, the other place for the credentials last; nothing twice."""
+    ways = list_ways(("roster-core.readonly", "roster.readonly"), "v1p2", "body")
+    assert [way.form for way in ways] == ["body"] * 3 + ["basic"] * 3
+    assert [len(way.scope.split()) for way in ways[:3]] == [2, 1, 0]
+    assert "/or/v1p2/scope/roster-core.readonly" in ways[0].scope
+    assert len(list_ways((), "v1p1", "basic")) == 2

@@ -30,15 +30,24 @@ def read_address(text: str, *, allow_private: bool) -> httpx2.URL:
 
 
 async def check_public(url: httpx2.URL) -> None:
-    """Resolve the host and refuse it if any of its addresses is private, local or reserved."""
+    """Resolve the host; SSRF_BLOCKED if any of its addresses is private, local or reserved."""
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         async with asyncio.timeout(_RESOLVE_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError, UnicodeError):
         raise ProviderError(Code.PROV_UNREACHABLE, f"The host name {url.host} does not resolve.") from None
-    if not all(ipaddress.ip_address(address[4][0]).is_global for address in found):
-        raise _refuse("it leads to a private address")
+    if not found or not all(_is_public(address[4][0]) for address in found):
+        detail = f"{url.host} leads to a private address, so nothing was sent there."
+        raise ProviderError(Code.SSRF_BLOCKED, detail)
+
+
+def _is_public(text: str | int) -> bool:
+    """Whether an address is on the public internet; one of IPv4 in the guise of IPv6 counts as what it is."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address.sixtofour or address
+    return address.is_global and not address.is_multicast
 
 
 def _refuse(why: str) -> ProviderError:

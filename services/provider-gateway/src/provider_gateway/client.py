@@ -11,18 +11,20 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import httpx2
+import msgspec
 
 from homeroom.codes import Code
 from homeroom.telemetry import FETCH_BYTES, FETCH_PAGES, FETCH_RETRIES, get_logger, span
 from provider_gateway.addresses import check_public, read_address
 from provider_gateway.failures import ProviderError
-from provider_gateway.gates import HostGate, HostGates
+from provider_gateway.gates import HostGate, HostGates, Pace
 from provider_gateway.signing import Answer
 
 T = TypeVar("T")
@@ -38,8 +40,14 @@ _MOST_TRIES = {
 }
 """How often a request is tried; what is not listed here is not repeated."""
 _TRIES_ONCE_REACHED = 5
+_TRIES_WITH_ANOTHER_WAY = 2
 _LONGEST_PAUSE_SECONDS = 30.0
 _TOKEN_BODY_BYTES = 100_000
+_GIVEN_UP_AT_ONCE = frozenset({501, 505})
+"""Server errors that will be the same next time."""
+_has_slot: ContextVar[bool] = ContextVar("has_slot", default=False)
+"""Whether this is asked in the midst of another request, as for a new token: that one's place at the host serves both,
+for waiting for another while holding one could go on for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,10 @@ class PoliteClient:
         ) as http:
             yield cls(http, gates, limits, provider=provider, allow_private=allow_private)
 
+    def pace(self, key: str, per_minute: int) -> Pace:
+        """A limit of requests a minute, shared over all runs of this process by key (`HostGates.pace`)."""
+        return self._gates.pace(key, per_minute)
+
     def address(self, text: str) -> httpx2.URL:
         """An address as entered by an admin; ENDPOINT_REFUSED if it can't be one of a provider."""
         return read_address(text, allow_private=self._allow_private)
@@ -116,9 +128,12 @@ class PoliteClient:
         url: httpx2.URL,
         *,
         path: str,
-        auth: httpx2.Auth,
+        auth: httpx2.Auth | None,
         read: Callable[[Answer], Awaitable[T]],
         quiet: bool = False,
+        headers: Mapping[str, str] | None = None,
+        pace: Pace | None = None,
+        passes_on: Callable[[ProviderError], bool] | None = None,
     ) -> T:
         """Ask for a page and read it; what `read` finds wrong with it is reason to ask once more.
 
@@ -128,16 +143,50 @@ class PoliteClient:
             auth: signs each try.
             read: makes something of the answer, or raises `ProviderError`.
             quiet: whether to leave pages and bytes uncounted, as for single records.
+            headers: sent beside the usual ones.
+            pace: counts this request with others of the same key, and learns from its answer.
+            passes_on: which trouble is tried only twice, because the caller has another way then.
         """
 
         async def once() -> T:
-            async with self._gate(url).slot():
-                answer = await self._exchange(self._http.build_request("GET", url), auth, self._limits.body_bytes, path)
+            async with self._slot(url, pace):
+                request = self._http.build_request("GET", url, headers=dict(headers or {}))
+                answer = await self._exchange(request, auth, self._limits.body_bytes, path)
+            if pace is not None:
+                pace.heed(answer.headers)
             self._judge(answer, path, url)
             self.traffic.bytes += len(answer.body)
             if not quiet:
                 FETCH_PAGES.labels(self._provider).inc()
                 FETCH_BYTES.labels(self._provider).inc(len(answer.body))
+            return await read(answer)
+
+        with span("fetch page", homeroom_path=path):
+            return await self._persist(once, url, path, passes_on)
+
+    async def post_json(
+        self,
+        url: httpx2.URL,
+        body: object,
+        *,
+        path: str,
+        auth: httpx2.Auth | None,
+        read: Callable[[Answer], Awaitable[T]],
+        headers: Mapping[str, str] | None = None,
+        pace: Pace | None = None,
+    ) -> T:
+        """Post JSON that only asks a question, so that asking it again does no harm; otherwise as `get`."""
+        content = msgspec.json.encode(body)
+        kind = {"Content-Type": "application/json"}
+
+        async def once() -> T:
+            async with self._slot(url, pace):
+                request = self._http.build_request("POST", url, content=content, headers=kind | dict(headers or {}))
+                answer = await self._exchange(request, auth, self._limits.body_bytes, path)
+            if pace is not None:
+                pace.heed(answer.headers)
+            self._judge(answer, path, url)
+            self.traffic.bytes += len(answer.body)
             return await read(answer)
 
         with span("fetch page", homeroom_path=path):
@@ -150,13 +199,35 @@ class PoliteClient:
         async def once() -> Answer:
             request = self._http.build_request("POST", url, data=dict(form), headers=dict(headers))
             answer = await self._exchange(request, None, _TOKEN_BODY_BYTES, "the token endpoint")
-            if answer.status == httpx2.codes.TOO_MANY_REQUESTS or answer.status >= httpx2.codes.INTERNAL_SERVER_ERROR:
+            status = answer.status
+            if status == httpx2.codes.TOO_MANY_REQUESTS or status >= 500 or 300 <= status < 400:  # noqa: PLR2004 - HTTP's
                 self._judge(answer, "the token endpoint", url)
             return answer
 
         return await self._persist(once, url, "the token endpoint")
 
-    async def _persist(self, once: Callable[[], Awaitable[T]], url: httpx2.URL, path: str) -> T:
+    @asynccontextmanager
+    async def _slot(self, url: httpx2.URL, pace: Pace | None) -> AsyncIterator[None]:
+        """Wait for a turn at the host, and for the pace."""
+        if pace is not None:
+            await pace.wait()
+        if _has_slot.get():
+            yield
+            return
+        async with self._gate(url).slot():
+            token = _has_slot.set(True)
+            try:
+                yield
+            finally:
+                _has_slot.reset(token)
+
+    async def _persist(
+        self,
+        once: Callable[[], Awaitable[T]],
+        url: httpx2.URL,
+        path: str,
+        passes_on: Callable[[ProviderError], bool] | None = None,
+    ) -> T:
         """Try until it works, the tries for the kind of trouble are used up, or the run's budget is."""
         if not self._allow_private and url.netloc not in self._checked:
             await check_public(url)
@@ -168,7 +239,8 @@ class PoliteClient:
             try:
                 result = await once()
             except ProviderError as trouble:
-                if tries >= self._most_tries(trouble):
+                passed_on = passes_on is not None and passes_on(trouble)
+                if tries >= min(self._most_tries(trouble), _TRIES_WITH_ANOTHER_WAY if passed_on else tries + 1):
                     raise ProviderError(trouble.code, trouble.detail, status=trouble.status) from None
                 if self.traffic.retries >= self._limits.retries + self.traffic.requests // 10:
                     detail = f"{trouble.detail} Too many requests had to be repeated in this run."
@@ -188,6 +260,8 @@ class PoliteClient:
             return _TRIES_ONCE_REACHED
         if trouble.code is Code.PROV_BAD_PAYLOAD and trouble.status is not None:
             return 1  # it says so itself, or sends too much; only a body that came to harm may come better next time
+        if trouble.status in _GIVEN_UP_AT_ONCE:
+            return 1
         return _MOST_TRIES.get(trouble.code, 1)
 
     def _pause(self, trouble: ProviderError, tries: int) -> float:
@@ -250,8 +324,7 @@ class PoliteClient:
             case 408:
                 raise _Trouble(Code.PROV_TIMEOUT, f"{told}.", status=status)
             case _ if status < 400:  # noqa: PLR2004 - HTTP's redirects
-                detail = f"{told}, a redirection; those are never followed."
-                raise ProviderError(Code.PROV_NOT_FOUND, detail, status=status)
+                raise _explain_redirect(told, url, answer)
             case _ if status >= 500:  # noqa: PLR2004 - HTTP's server errors
                 raise _Trouble(Code.PROV_5XX, f"{told}.", status=status, wait=wait)
         raise ProviderError(Code.PROV_BAD_PAYLOAD, f"{told}.", status=status)
@@ -285,6 +358,19 @@ def _explain_connect(error: httpx2.ConnectError, host: str) -> ProviderError:
             return ProviderError(Code.PROV_TLS, f"No secure connection to {host} could be made.")
         cause = cause.__cause__ or cause.__context__
     return _Trouble(Code.PROV_UNREACHABLE, f"{host} could not be reached: no such host, or nothing answers there.")
+
+
+def _explain_redirect(told: str, url: httpx2.URL, answer: Answer) -> ProviderError:
+    """Redirections are never followed; one that leads elsewhere may be somebody's attempt to have our secrets sent."""
+    location = answer.headers.get("location")
+    try:
+        target = url.join(location) if location else url
+    except (httpx2.InvalidURL, ValueError):
+        target = url
+    if target.netloc.lower() != url.netloc.lower() or target.scheme != url.scheme:
+        detail = f"{told}, a redirection to another server or away from https; nothing was sent there."
+        return ProviderError(Code.SSRF_BLOCKED, detail, status=answer.status)
+    return ProviderError(Code.PROV_NOT_FOUND, f"{told}, a redirection; those are never followed.", status=answer.status)
 
 
 def _read_retry_after(value: str | None, most: float) -> float | None:
