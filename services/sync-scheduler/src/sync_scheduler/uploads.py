@@ -23,6 +23,7 @@ CREATED_BY = "upload"
 
 async def receive(connection: Connection, integration: UUID, fact: UploadReceived) -> None:
     """Take note of a set; a worker's next round begins its run."""
+    await connection.fetchrow(SQL["lock_integration"], integration, None)
     added = await connection.fetchval(
         SQL["add_upload"],
         fact.upload_id,

@@ -23,7 +23,7 @@ CREATE UNIQUE INDEX integration_sftp_username ON integration ((sftp ->> 'usernam
 
 CREATE TABLE upload (
     id text PRIMARY KEY,
-    number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    number bigint NOT NULL,              -- of the integration's sets, in the order they were received, without gaps
     integration uuid NOT NULL REFERENCES integration,
     via text NOT NULL,
     files int NOT NULL,
@@ -31,10 +31,10 @@ CREATE TABLE upload (
     digest text NOT NULL,
     received_at timestamptz NOT NULL,
     state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'used', 'failed', 'dropped')),
-    code text                            -- why it failed
+    code text,                           -- why it failed
+    UNIQUE (integration, number)
 );
 
-CREATE INDEX upload_of_integration ON upload (integration, number DESC);
 CREATE INDEX upload_pending ON upload (integration) WHERE state = 'pending';
 
 ALTER TABLE run

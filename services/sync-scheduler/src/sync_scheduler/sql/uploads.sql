@@ -1,7 +1,8 @@
 -- name: add_upload
--- Hearing of it again changes nothing; nobody's or a deleted integration's files are of no use.
-INSERT INTO upload (id, integration, via, files, bytes, digest, received_at)
-SELECT $1, integration.id, $3, $4, $5, $6, $7
+-- Hearing of it again changes nothing; nobody's or a deleted integration's files are of no use. Numbers have no gaps:
+-- changes build on the set before them. The integration is locked.
+INSERT INTO upload (id, number, integration, via, files, bytes, digest, received_at)
+SELECT $1, 1 + coalesce((SELECT max(number) FROM upload WHERE integration = $2), 0), integration.id, $3, $4, $5, $6, $7
 FROM integration
 WHERE integration.id = $2 AND integration.state = 'active' AND integration.provider = ANY ($8::text[])
 ON CONFLICT (id) DO NOTHING
