@@ -1,6 +1,6 @@
 """The district behind ClassLink's partner proxy: a list of applications, and OneRoster 1.1 by long-lived bearers.
 
-Sources: ClassLink's own client code and the partners that documented the proxy (roster-sources §3). The application id
+Sources: ClassLink's own client code and the partners that documented the proxy. The application id
 is percent-escaped from the beginning and belongs in paths as it stands.
 """
 

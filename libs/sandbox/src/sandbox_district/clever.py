@@ -1,6 +1,6 @@
 """The district at Clever: Data API and Events API, v3.0 and v3.1, with a district token.
 
-Sources: Clever's Swagger documents and developer pages (roster-sources §4). Links are relative to the origin, and
+Sources: Clever's Swagger documents and developer pages. Links are relative to the origin, and
 begin with where this face is mounted.
 """
 

@@ -3,7 +3,7 @@
 An object's id begins with when it came to be, so that ids ascend in the order of creation as Clever's do, and ends
 with what it was made from, so that the same district always has the same ids.
 
-Source: Clever's Swagger documents of Data API v3.0 and v3.1 (roster-sources §4).
+Source: Clever's Swagger documents of Data API v3.0 and v3.1.
 """
 
 from collections import defaultdict

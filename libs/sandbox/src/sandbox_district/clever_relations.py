@@ -1,6 +1,6 @@
 """What belongs to one of Clever's objects: the paths `/{kind}/{id}/{relation}`.
 
-Source: Clever's Swagger documents of Data API v3.0 and v3.1 (roster-sources §4).
+Source: Clever's Swagger documents of Data API v3.0 and v3.1.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """Clever's words for what OneRoster says otherwise: grades, subjects, race, meals, support and language.
 
-Source: Clever's Swagger documents of Data API v3.0 and v3.1 (roster-sources §4).
+Source: Clever's Swagger documents of Data API v3.0 and v3.1.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """Who may read Google Classroom: service accounts by signed assertions, for people of the domain.
 
-Source: Google's guide to server-to-server OAuth 2 (RFC 7523), and the Classroom API's scopes (roster-sources §5).
+Source: Google's guide to server-to-server OAuth 2 (RFC 7523), and the Classroom API's scopes.
 """
 
 import secrets

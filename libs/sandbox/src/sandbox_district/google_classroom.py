@@ -1,6 +1,6 @@
 """The district's secondary schools in Google Classroom, by a service account with domain-wide delegation.
 
-Source: Google's reference of the Classroom API (roster-sources §5). Lists without entries lack their array, pages may
+Source: Google's reference of the Classroom API. Lists without entries lack their array, pages may
 be shorter than asked for, and a page token is good only beside the parameters it was given for.
 """
 

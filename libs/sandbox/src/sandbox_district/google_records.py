@@ -1,7 +1,7 @@
 """The district's secondary schools in Google Classroom: courses, people and guardians, with Google's ids.
 
 Classroom knows no schools, grades or sourcedIds: what joins it to the books is the e-mail address alone.
-Source: Google's reference of the Classroom API (roster-sources §5).
+Source: Google's reference of the Classroom API.
 """
 
 from collections import defaultdict

@@ -1,6 +1,6 @@
 """The district as OneRoster CSV sets, 1.1 and 1.2: everything (bulk), what changed (delta), or some of both.
 
-Headers and their order are those of the CSV bindings 1.1 and 1.2.1 (roster-sources §2.3, §2.4). Passwords are never
+Headers and their order are those of the CSV bindings 1.1 and 1.2.1. Passwords are never
 written, though OneRoster has columns for them. The same district and the same wishes give the same bytes.
 """
 

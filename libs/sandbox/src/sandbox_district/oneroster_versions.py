@@ -1,6 +1,6 @@
 """The two versions of OneRoster the district speaks, and how a 1.1 record of its books looks in each.
 
-Sources: the 1.1 and 1.2 OpenAPI documents of 1EdTech (roster-sources §1.2, §1.6).
+Sources: the 1.1 and 1.2 OpenAPI documents of 1EdTech.
 """
 
 from collections.abc import Callable

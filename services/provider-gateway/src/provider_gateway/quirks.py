@@ -29,19 +29,19 @@ class Quirks:
 
 USUAL: Final = Quirks()
 CLASSLINK: Final = Quirks(page_size=10_000)
-"""ClassLink advises whole collections with a limit of 10,000, which is also its maximum (roster-sources §3)."""
+"""ClassLink advises whole collections with a limit of 10,000, which is also its maximum."""
 
 _BY_SIS: Final = {
-    # Token endpoint is central (accounts.powerschool.com), which is a matter of the address (roster-sources §7.6).
+    # Token endpoint is central (accounts.powerschool.com), which is a matter of the address.
     "powerschool": USUAL,
-    # grant_type and scope stand in the query, beside the appName that the address has already (roster-sources §7.6);
-    # serial in school hours, which we can't tell from here, and large pages (reliability §1.2, roster-sources §7.1).
+    # grant_type and scope stand in the query, beside the appName that the address has already;
+    # serial in school hours, which we can't tell from here, and large pages.
     "infinitecampus": Quirks(
         token=TokenStyle(in_query=True), page_size=10_000, pages_in_flight=1, requests_in_flight=1
     ),
-    # Asks to be spared in school hours, as Infinite Campus does (reliability §1.2, roster-sources §7.1).
+    # Asks to be spared in school hours, as Infinite Campus does.
     "aeries": Quirks(pages_in_flight=1, requests_in_flight=1),
-    # Wants the credentials in the form (roster-sources §7.6).
+    # Wants the credentials in the form.
     "synergy": Quirks(token=TokenStyle(form="body")),
     # Nothing out of the ordinary is known of these.
     "ellucian": USUAL,

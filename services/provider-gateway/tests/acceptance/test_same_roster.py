@@ -1,4 +1,4 @@
-"""One district, many faces, one roster (A7, issue 4)."""
+"""One district, many faces, one roster (A7)."""
 
 from __future__ import annotations
 

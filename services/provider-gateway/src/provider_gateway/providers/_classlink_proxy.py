@@ -1,4 +1,4 @@
-"""ClassLink's partner proxy: the list of a partner's applications, one row for each district (roster-sources §3)."""
+"""ClassLink's partner proxy: the list of a partner's applications, one row for each district."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Asking Clever: the district's token, lists by their `next` links, single objects (roster-sources §4)."""
+"""Asking Clever: the district's token, lists by their `next` links, single objects."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx2
@@ -20,6 +20,8 @@ from provider_gateway.client import PoliteClient
 from provider_gateway.failures import ProviderError, RecordProblem
 from provider_gateway.providers.contract import Opening
 from provider_gateway.signing import Answer, Bearer
+
+T = TypeVar("T")
 
 _PER_MINUTE: Final = 1_200
 """Requests of one bearer token in a minute, as Clever counts them."""
@@ -145,7 +147,9 @@ class CleverApi:
                     raise
                 self._limit = min(self._limit, limit // 2)
 
-    async def _get(self, url: httpx2.URL, label: str, read: Any, *, quiet: bool = False) -> Any:
+    async def _get(
+        self, url: httpx2.URL, label: str, read: Callable[[Answer], Awaitable[T]], *, quiet: bool = False
+    ) -> T:
         return await self._client.get(url, path=label, auth=self._auth, read=read, quiet=quiet, pace=self._pace)
 
     def _address(self, path: str, query: Mapping[str, str] | None) -> httpx2.URL:

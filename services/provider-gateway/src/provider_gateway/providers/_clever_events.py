@@ -1,4 +1,4 @@
-"""Clever's events: what became of each object since a fetch, folded on disk to its last state (roster-sources §4).
+"""Clever's events: what became of each object since a fetch, folded on disk to its last state.
 
 An event carries the whole object, an update also the old values of what changed. So whatever comes in between and
 however often, what counts is the last state of each object, and of a section everybody who ever was in it since.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-BLOCK_BYTES: Final = 128 * 1024
+BLOCK_BYTES: Final = 256 * 1024
 MAX_LINE: Final = 1_000_000
 """Bytes; what is longer is a damaged row, of which only the beginning is looked at."""
 MAX_HEADER: Final = 65_536

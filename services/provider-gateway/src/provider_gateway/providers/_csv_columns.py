@@ -10,16 +10,17 @@ the two ways equal byte by byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+import xxhash
 
 from homeroom.roster import MAX_TEXT, RECORD_TYPES, UserId, encode_record
-from provider_gateway.canonical import Canonical, fingerprints_of, keys_of
+from provider_gateway.canonical import Canonical, fingerprints_of
 from provider_gateway.failures import RecordProblem
 from provider_gateway.providers._csv_blocks import Block
 from provider_gateway.providers._csv_headers import Layout, not_utf8
@@ -33,22 +34,14 @@ from provider_gateway.scope import Scope
 _ONE_USER_ID: Final = re.compile(r"\{([A-Za-z0-9._-]*):([A-Za-z0-9._@-]+)\}")
 _TO_BE_ESCAPED: Final = bytes(set(range(32)) - {10}) + b"\\"
 _DATE_LENGTH: Final = len("2026-09-01")
-_QUOTE, _COMMA, _LINE_END = 34, 44, 10
-_PLAIN_STATUS: Final = frozenset({"", "active"})
+_PLAIN_STATUS: Final = frozenset({b"", b"active"})
 _HINTS_OF_MASKS: Final = (
-    "***",
-    "\u2022",
-    "\u2588",
-    "xxx",
-    "masked",
-    "redacted",
-    "obfuscated",
-    "hidden",
-    "confidential",
-)
-"""What some text has in it, in lower case, wherever `masking.is_mask` may find a mask."""
+    b"***", "\u2022".encode(), "\u2588".encode(), b"xxx", b"masked", b"redacted", b"obfuscated", b"hidden",
+    b"confidential",
+)  # fmt: skip
+"""What a block has in it, in lower case, wherever `masking.is_mask` may find a mask."""
 _MOST_REMEMBERED: Final = 20_000
-_GUARDIANS: Final = ('"role":"guardian"', '"role":"parent"', '"role":"relative"')
+_GUARDIANS: Final = (b'"role":"guardian"', b'"role":"parent"', b'"role":"relative"')
 
 
 class OutOfTheOrdinaryError(Exception):
@@ -57,28 +50,28 @@ class OutOfTheOrdinaryError(Exception):
 
 @dataclass(slots=True)
 class Columns:
-    """The cells of a block, all rows after each other."""
+    """The cells of a block, all rows after each other, each with `step` places."""
 
-    flat: Sequence[str]
-    width: int
+    flat: Sequence[bytes]
+    step: int
     plain: bool
     """Whether no cell holds a character that JSON escapes."""
 
     def __len__(self) -> int:
         """How many rows."""
-        return len(self.flat) // self.width
+        return len(self.flat) // self.step
 
-    def column(self, position: int) -> Sequence[str]:
+    def column(self, position: int) -> Sequence[bytes]:
         """The cells of one column."""
-        return self.flat[position :: self.width]
+        return self.flat[position :: self.step]
 
-    def escaped(self, position: int) -> Sequence[str]:
+    def escaped(self, position: int) -> Sequence[bytes]:
         """The cells of one column as they stand between quotes in JSON."""
         cells = self.column(position)
         if self.plain or not cells:
             return cells
         # Within JSON's strings a quote is never bare, so `","` only stands between two of them.
-        return msgspec.json.encode(cells).decode()[2:-2].split('","')
+        return msgspec.json.encode([cell.decode() for cell in cells])[2:-2].split(b'","')
 
 
 def read_columns(layout: Layout, block: Block, scope: Scope) -> Page | None:
@@ -86,16 +79,17 @@ def read_columns(layout: Layout, block: Block, scope: Scope) -> Page | None:
     program = find_program(layout)
     if program is None or scope.tied or block.endless or not block.body:
         return None
-    if layout.collection == "users" and (scope.masked is None or scope.masked):
+    of_users = layout.collection == "users"
+    if of_users and (scope.masked is None or scope.masked):
         return None
     try:
-        text = block.body.decode()
+        block.body.isascii() or block.body.decode()
     except UnicodeDecodeError:
         raise not_utf8(layout.collection) from None
-    if layout.collection == "users" and (lowered := text.lower()) and any(hint in lowered for hint in _HINTS_OF_MASKS):
+    if of_users and (lowered := block.body.lower()) and any(hint in lowered for hint in _HINTS_OF_MASKS):
         return None
     try:
-        columns = split_columns(block.body, text, layout)
+        columns = split_columns(block.body, layout)
         canonical = program.run(columns, with_parents=scope.options.sync_parents)
     except (OutOfTheOrdinaryError, BadValue, RecordProblem):
         return None
@@ -107,60 +101,48 @@ def read_columns(layout: Layout, block: Block, scope: Scope) -> Page | None:
         refused=(),
         stated=None,
         digest=0,
-        masked=scope.masked if layout.collection == "users" else None,
+        masked=scope.masked if of_users else None,
     )
 
 
-def split_columns(body: bytes, text: str, layout: Layout) -> Columns:
-    """The cells of a block of whole lines."""
+def split_columns(body: bytes, layout: Layout) -> Columns:
+    """The cells of a block of whole lines, if each of them is a row.
+
+    Where no cell is in quotes, or every cell is, one split does it: line ends become cells of their own, and the split
+    was right if they come where they should and no quote is left over.
+    """
     width = layout.width
     if b"\r" in body:
-        body, text = body.replace(b"\r\n", b"\n"), text.replace("\r\n", "\n")
-    plain = len(body.translate(None, _TO_BE_ESCAPED)) == len(body)
-    quotes, lines = body.count(b'"'), body.count(b"\n")
-    if plain and body.endswith(b"\n"):
-        if not quotes and _is_bare(body, lines, width):
-            return Columns(text[:-1].replace("\n", ",").split(","), width, plain)
-        if quotes == 2 * width * lines and _is_quoted(body, lines, width):
-            flat = text[1:-2].replace('"\n"', '","').split('","')
-            if len(flat) == lines * width:
-                return Columns(flat, width, plain)
-    found = split_lines(text, width, layout.find("sourcedId"))
+        body = body.replace(b"\r\n", b"\n")
+    if len(body.translate(None, _TO_BE_ESCAPED)) == len(body) and body.endswith(b"\n"):
+        quotes, lines = body.count(b'"'), body.count(b"\n")
+        flat: list[bytes] = []
+        if not quotes:
+            flat = body[:-1].replace(b"\n", b",\n,").split(b",")
+        elif quotes == 2 * width * lines:
+            flat = body[1:-2].replace(b'"\n"', b'","\n","').split(b'","')
+        if len(flat) == (width + 1) * lines - 1 and flat[width :: width + 1].count(b"\n") == lines - 1:
+            flat.append(b"\n")
+            return Columns(flat, width + 1, plain=True)
+    found = split_lines(body.decode(), width, layout.find("sourcedId"))
     if found.refused:
         raise OutOfTheOrdinaryError
-    return Columns([cell for row in found.rows for cell in row], width, plain=False)
-
-
-def _is_bare(body: bytes, lines: int, width: int) -> bool:
-    """Whether every line has as many commas as it should."""
-    if body.count(b",") != lines * (width - 1):
-        return False
-    array = np.frombuffer(body, np.uint8)
-    ends = np.flatnonzero((array == _COMMA) | (array == _LINE_END))[width - 1 :: width]
-    return bool((array[ends] == _LINE_END).all())
-
-
-def _is_quoted(body: bytes, lines: int, width: int) -> bool:
-    """Whether every line begins and ends with a quote, and has no more of them than two for each cell."""
-    array = np.frombuffer(body, np.uint8)
-    quotes = np.flatnonzero(array == _QUOTE).reshape(lines, 2 * width)
-    ends = np.flatnonzero(array == _LINE_END)
-    begins = np.concatenate(([0], ends[:-1] + 1))
-    return bool((quotes[:, 0] == begins).all() and (quotes[:, -1] == ends - 1).all())
+    return Columns([cell.encode() for row in found.rows for cell in row], width, plain=False)
 
 
 # ── programs: how the canonical bytes of a file's records are written ─────────────────────────────────────────────
 
 
-class _Remembered(dict[Any, str]):
+class _Remembered(dict[Any, bytes]):
     """What a cell, or some cells together, become; worked out once for each."""
 
-    def __init__(self, work_out: Callable[[Any], str]) -> None:
+    def __init__(self, work_out: Callable[[tuple[str, ...]], str]) -> None:
         super().__init__()
         self._work_out = work_out
 
-    def __missing__(self, cells: Any) -> str:
-        found = self[cells] = self._work_out(cells)
+    def __missing__(self, cells: bytes | tuple[bytes, ...]) -> bytes:
+        texts = (cells.decode(),) if isinstance(cells, bytes) else tuple([cell.decode() for cell in cells])
+        found = self[cells] = self._work_out(texts).encode()
         return found
 
 
@@ -194,9 +176,9 @@ class Program:
         if not ids or not all(ids):
             raise OutOfTheOrdinaryError
         if self._dates_at and any(map(_is_reversed, set(zip(*map(columns.column, self._dates_at), strict=True)))):
-            raise OutOfTheOrdinaryError  # it is told of
-        template = ['{"sourcedId":"%s"']
-        values: list[Sequence[str] | Iterator[str]] = [columns.escaped(self._id_at)]
+            raise OutOfTheOrdinaryError  # that is told of
+        template = [b'{"sourcedId":"%b"']
+        values: list[Sequence[bytes]] = [columns.escaped(self._id_at)]
         for part in self._parts:
             if part.field == "agentSourcedIds" and not with_parents:
                 continue
@@ -205,21 +187,22 @@ class Program:
                 if part.field == "roles" and not with_parents and any(map(_is_guardian, set(fragments))):
                     raise OutOfTheOrdinaryError
                 if len(fragments) == 1:
-                    template.append(fragments[0].replace("%", "%%"))
+                    template.append(fragments[0].replace(b"%", b"%%"))
                 else:
-                    template.append("%s")
+                    template.append(b"%b")
                     values.append(fragments)
             else:
                 _write_text(part, columns, template, values)
-        whole = "".join(template) + "}"
-        encoded = [(whole % cells).encode() for cells in zip(*values, strict=True)]
+        whole = b"".join(template) + b"}"
+        encoded = [whole % cells for cells in zip(*values, strict=True)]
         if encoded and max(map(len, encoded)) > MAX_TEXT:
             raise OutOfTheOrdinaryError  # some text may be too long
         ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1) - 1
-        return Canonical(b",".join(encoded), ends, keys_of(ids), fingerprints_of(encoded))
+        keys = b"".join(map(xxhash.xxh3_128_digest, ids))
+        return Canonical(b",".join(encoded), ends, keys, fingerprints_of(encoded))
 
 
-def _recall(remembered: _Remembered, columns: Columns, positions: tuple[int, ...]) -> list[str]:
+def _recall(remembered: _Remembered, columns: Columns, positions: tuple[int, ...]) -> list[bytes]:
     """What the cells of some columns become, row by row; only once where it is the same in all rows."""
     if len(remembered) > _MOST_REMEMBERED:
         remembered.clear()
@@ -232,27 +215,26 @@ def _recall(remembered: _Remembered, columns: Columns, positions: tuple[int, ...
     return list(map(remembered.__getitem__, cells[0] if len(cells) == 1 else zip(*cells, strict=True)))
 
 
-def _write_text(
-    part: _Part, columns: Columns, template: list[str], values: list[Sequence[str] | Iterator[str]]
-) -> None:
+def _write_text(part: _Part, columns: Columns, template: list[bytes], values: list[Sequence[bytes]]) -> None:
     cells = columns.escaped(part.positions[0])
+    beginning = f',"{part.field}":"'.encode()
     if all(cells) or part.kept_blank:
-        template.append(f',"{part.field}":"%s"')
+        template += [beginning, b'%b"']
         values.append(cells)
     elif part.needed:
         raise OutOfTheOrdinaryError
     elif any(cells):
-        template.append("%s")
-        values.append([f',"{part.field}":"{cell}"' if cell else "" for cell in cells])
+        template.append(b"%b")
+        values.append([b'%b%b"' % (beginning, cell) if cell else b"" for cell in cells])
 
 
-def _is_reversed(dates: tuple[str, str]) -> bool:
+def _is_reversed(dates: tuple[bytes, ...]) -> bool:
     """Whether an end may lie before its begin."""
     begin, end = dates
     return bool(begin and end) and (begin > end or not len(begin) == len(end) == _DATE_LENGTH)
 
 
-def _is_guardian(roles: str) -> bool:
+def _is_guardian(roles: bytes) -> bool:
     return any(word in roles for word in _GUARDIANS)
 
 
@@ -340,7 +322,7 @@ def find_program(layout: Layout) -> Program | None:
     return Program(at, parts)
 
 
-def _field_writer(collection: str, field: str, names: Sequence[str]) -> Callable[[Any], str]:
+def _field_writer(collection: str, field: str, names: Sequence[str]) -> Callable[[tuple[str, ...]], str]:
     """What turns the cells of some columns into a field as it is written, by making a record of them the slow way."""
     if field in _OFTEN_DIFFERENT:
         return _OFTEN_DIFFERENT[field]
@@ -349,8 +331,8 @@ def _field_writer(collection: str, field: str, names: Sequence[str]) -> Callable
     make = row_maker(Layout(collection, len(order), tuple((name, number) for number, name in enumerate(order))))
     read = READERS[collection]
 
-    def write(cells: Any) -> str:
-        given = dict(zip(names, (cells,) if len(names) == 1 else cells, strict=True))
+    def write(cells: tuple[str, ...]) -> str:
+        given = dict(zip(names, cells, strict=True))
         known = {**_SAMPLE[collection], "sourcedId": "x", **given}
         fields = msgspec.json.decode(encode_record(read(make([known.get(name, "") for name in order]))), type=_FIELDS)
         return f',"{field}":{bytes(fields[field]).decode()}' if field in fields else ""
@@ -358,7 +340,8 @@ def _field_writer(collection: str, field: str, names: Sequence[str]) -> Callable
     return write
 
 
-def _write_user_ids(cell: str) -> str:
+def _write_user_ids(cells: tuple[str, ...]) -> str:
+    (cell,) = cells
     if match := _ONE_USER_ID.fullmatch(cell):
         return f',"userIds":[{{"type":"{match[1]}","identifier":"{match[2]}"}}]'
     if not cell:
@@ -368,7 +351,8 @@ def _write_user_ids(cell: str) -> str:
     return f',"userIds":{msgspec.json.encode(ids).decode()}' if ids else ""
 
 
-def _write_agents(cell: str) -> str:
+def _write_agents(cells: tuple[str, ...]) -> str:
+    (cell,) = cells
     agents = sorted({agent for agent in split_list(cell) if agent}) if cell else ()
     return f',"agentSourcedIds":{msgspec.json.encode(agents).decode()}' if agents else ""
 
@@ -377,13 +361,12 @@ _OFTEN_DIFFERENT: Final = {"userIds": _write_user_ids, "agentSourcedIds": _write
 """Fields for which making a record takes too long, since few cells repeat."""
 
 
-def _metadata_writer(layout: Layout) -> Callable[[Any], str]:
+def _metadata_writer(layout: Layout) -> Callable[[tuple[str, ...]], str]:
     keys = [key for key, _ in layout.metadata]
     encode = msgspec.json.Encoder(order="deterministic").encode
 
-    def write(cells: Any) -> str:
-        given = zip(keys, (cells,) if len(keys) == 1 else cells, strict=True)
-        metadata = {key: cell for key, cell in given if cell}
+    def write(cells: tuple[str, ...]) -> str:
+        metadata = {key: cell for key, cell in zip(keys, cells, strict=True) if cell}
         return f',"metadata":{encode(metadata).decode()}' if metadata else ""
 
     return write

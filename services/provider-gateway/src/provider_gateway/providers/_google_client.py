@@ -1,4 +1,4 @@
-"""Asking Google Classroom: lists by page token, single objects (roster-sources §5)."""
+"""Asking Google Classroom: lists by page token, single objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Google Classroom's courses and people → canonical records (roster-sources §5; docs/providers/google-classroom.md)."""
+"""Google Classroom's courses and people → canonical records (docs/providers/google-classroom.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Clever Secure Sync: a district through the Data API v3, and its changes through the Events API.
 
-What Clever calls things and what becomes of them: docs/providers/clever.md; the facts: roster-sources §4.
+What Clever calls things and what becomes of them: docs/providers/clever.md.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from homeroom.codes import Code
@@ -17,7 +18,7 @@ from provider_gateway.failures import ProviderError, RecordProblem
 from provider_gateway.providers._csv_blocks import Block, cut_blocks
 from provider_gateway.providers._csv_manifest import Part
 from provider_gateway.providers._csv_package import MAX_BYTES, Package
-from provider_gateway.providers._csv_reading import Directions, ReadBlock, read_block
+from provider_gateway.providers._csv_reading import Directions, ReadBlock, read_block, set_down_block
 from provider_gateway.providers._csv_roles import collect_roles
 from provider_gateway.providers._csv_set import CsvSet, check_first, check_turn, make_state, open_set
 from provider_gateway.providers.contract import Opening, Page, Proof, Seen, Source
@@ -101,6 +102,7 @@ class _District:
         waiting: deque[asyncio.Task[ReadBlock]] = deque()
         most = self._opening.pages_in_flight if self._in_workers else 1
         first = True
+        number = 0
         try:
             ended = False
             while True:
@@ -108,7 +110,9 @@ class _District:
                     block = await reading.next()
                     ended = block is None
                     if block is not None:
-                        waiting.append(asyncio.create_task(self._read(directions, block, scope)))
+                        slot = self._opening.workspace / f"{collection}-{number % (most + 1)}"
+                        number += 1
+                        waiting.append(asyncio.create_task(self._read(directions, block, scope, slot)))
                 if not waiting:
                     return
                 page, doubtful = await waiting[0]
@@ -127,9 +131,9 @@ class _District:
             await asyncio.gather(*waiting, return_exceptions=True)
             await reading.close()
 
-    async def _read(self, directions: Directions, block: Block, scope: Scope) -> ReadBlock:
+    async def _read(self, directions: Directions, block: Block, scope: Scope, slot: Path) -> ReadBlock:
         if self._in_workers:
-            return await self._opening.readers.run(read_block, directions, block, scope)
+            return await self._opening.readers.run(set_down_block, directions, block, scope, slot)
         return read_block(directions, block, scope)
 
     async def _collect_roles(self, directions: Directions) -> tuple[Directions, list[RecordProblem]]:
