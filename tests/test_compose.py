@@ -29,6 +29,7 @@ from homeroom.settings import Settings
 from homeroom.testing.kafka import kafka_version
 from homeroom_local.documents import SERVICES, Service
 from homeroom_local.origin import ROUTES, find_service
+from provider_gateway.inbox.host_key import fingerprints
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy/compose"
@@ -41,6 +42,9 @@ CONTRACT = (
     "/v1/integrations/{id}",
     "/v1/integrations/{id}/runs",
     "/v1/integrations/{id}/reset",
+    "/v1/integrations/{id}/uploads",
+    "/v1/integrations/{id}/uploads/more",
+    "/v1/inquiries/{id}",
     "/v1/runs/{id}",
     "/v1/runs/{id}/log",
     "/v1/providers",
@@ -187,6 +191,38 @@ def test_secrets_fit_together(secrets: Path) -> None:
     assert SealingKeys(private).open("integration", seal(public, "integration", "secret")) == "secret"
 
 
+def test_uploads_are_shared_by_those_who_need_them(compose: Json) -> None:
+    """The gateway's containers share one volume of uploads, workers read it only, and all of them know where it is."""
+    mounted = {name: found["volumes"] for name, found in compose["services"].items() if name.startswith("provider")}
+    place = "uploads:/var/lib/homeroom/uploads"
+    assert mounted == {
+        "provider-gateway": [place],
+        "provider-gateway-inbox": [place],
+        "provider-gateway-worker": [f"{place}:ro"],
+    }
+    for name in mounted:
+        assert compose["services"][name]["environment"]["HOMEROOM_UPLOADS_URL"] == place.partition(":")[2]
+    assert "mkdir --parents --mode=1777 /var/lib/homeroom/uploads" in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_the_inbox_knows_its_host_key(secrets: Path) -> None:
+    """The host key that is made is one the inbox takes, and districts are told its fingerprint."""
+    told = (secrets / "sftp-host-key-fingerprint").read_text().strip()
+    assert f"ssh-ed25519 {told}" in fingerprints((secrets / "sftp-host-key").read_text())
+
+
+def test_an_older_installation_gets_a_host_key_only(prepared: Path, secrets: Path) -> None:
+    """Preparing an installation from before the inbox adds the host key and leaves every other secret as it is."""
+    later = {secrets / "sftp-host-key", secrets / "sftp-host-key-fingerprint"}
+    for path in later:
+        path.unlink()
+    before = {path.name: path.read_text() for path in secrets.iterdir()}
+    _prepare(prepared)
+    assert {path.name: path.read_text() for path in secrets.iterdir() if path not in later} == before
+    assert fingerprints((secrets / "sftp-host-key").read_text())
+    assert {stat.S_IMODE(path.stat().st_mode) for path in later} == {0o600}
+
+
 def test_preparing_twice_changes_nothing(prepared: Path, secrets: Path) -> None:
     """Who prepares again keeps the secrets and the settings that are there."""
     paths = [prepared / ".env", *secrets.iterdir()]
@@ -230,12 +266,13 @@ def test_images_have_a_tag(compose: Json) -> None:
     assert images["kafka"] == f"apache/kafka:{kafka_version()}"
 
 
-def test_only_the_origin_is_published(compose: Json) -> None:
-    """Only the origin has a port outside, on loopback unless it is told otherwise."""
+def test_only_the_origin_and_the_inbox_are_published(compose: Json) -> None:
+    """Only the origin and the SFTP inbox have a port outside, on loopback unless they are told otherwise."""
     published = {name: found["ports"] for name, found in compose["services"].items() if "ports" in found}
-    assert published == {"origin": ["127.0.0.1:8000:8000"]}
+    assert published == {"origin": ["127.0.0.1:8000:8000"], "provider-gateway-inbox": ["127.0.0.1:2222:2222"]}
     assert {name for name, found in compose["services"].items() if "outside" in found["networks"]} == {
         "origin",
+        "provider-gateway-inbox",
         "provider-gateway-worker",
     }
     assert compose["networks"]["inside"]["internal"] is True

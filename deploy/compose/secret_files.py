@@ -1,5 +1,7 @@
 """Makes the secrets of a Compose installation: one file each, mode 600. What is there already stays as it is.
 
+An installation that is older than one of the secrets which stand for themselves gets just that one.
+
 `python secret_files.py FOLDER` is what `deploy/compose/prepare` runs.
 """
 
@@ -13,6 +15,7 @@ import sys
 from pathlib import Path
 
 from homeroom.secrets import generate_key
+from provider_gateway.inbox.host_key import fingerprints, make_host_keys
 
 IMAGE_USER = 10001
 """Who the containers run as where root prepared the files; see deploy/Dockerfile."""
@@ -38,17 +41,25 @@ def make_secrets() -> dict[str, str]:
     }
 
 
+def make_later_secrets(folder: Path) -> dict[str, str]:
+    """Secrets that belong to nothing else, so that one may be made for an installation that has the others."""
+    there = folder / "sftp-host-key"
+    key = there.read_text("utf-8") if there.exists() else make_host_keys()
+    return {"sftp-host-key": key, "sftp-host-key-fingerprint": fingerprints(key)[0].split()[1]}
+
+
 def write_secrets(folder: Path) -> bool:
-    """Write the secrets into a folder, unless it has some; whether it was done. Raises OSError."""
-    if folder.exists() and any(folder.iterdir()):
-        return False
+    """Write the secrets that a folder lacks; whether there were any. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, text in make_secrets().items():
+    there = {path.name for path in folder.iterdir()}
+    wanted = ({} if there else make_secrets()) | make_later_secrets(folder)
+    missing = {name: text for name, text in wanted.items() if name not in there}
+    for name, text in missing.items():
         with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text + "\n")
+            file.write(text.rstrip() + "\n")
         if os.geteuid() == 0:
             os.chown(folder / name, IMAGE_USER, IMAGE_USER)
-    return True
+    return bool(missing)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -47,9 +47,12 @@ class Upstream:
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.cut_off = asyncio.Event()
         self.app = Starlette(
             routes=[
                 Route("/v1/changes", self.tell),
+                Route("/v1/integrations/{id}/uploads", self.take, methods=["POST"]),
                 Route("/{path:path}", self.echo, methods=["GET", "POST"]),
             ]
         )
@@ -60,6 +63,17 @@ class Upstream:
         target = (request.scope["raw_path"] + b"?" + request.scope["query_string"]).decode()
         asked = {"method": request.method, "target": target, "body": body, "headers": dict(request.headers)}
         return Response(json.dumps(asked), 201, {"X-Total-Count": "7"}, "application/json")
+
+    async def take(self, request: Request) -> Response:
+        """Give back a body, and say how far it has come."""
+        taken = b""
+        try:
+            async for piece in request.stream():
+                taken += piece
+                self.begun.set()
+        except ClientDisconnect:
+            self.cut_off.set()
+        return Response(taken)
 
     async def tell(self, _request: Request) -> Response:
         """Half an answer, and the other half once it may go on."""
@@ -146,6 +160,47 @@ async def test_nothing_is_added_to_requests() -> None:
             del client.headers[name]
         seen = (await client.get("/v1/runs")).json()["headers"]
         assert {"accept", "accept-encoding", "user-agent"}.isdisjoint(seen)
+
+
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [
+        ("/v1/integrations/i1/uploads", "provider-gateway"),
+        ("/v1/integrations/uploads", "sync-scheduler"),
+        ("/v1/integrations/i1/uploads/", "sync-scheduler"),
+        ("/v1/integrations/i1/x/uploads", "sync-scheduler"),
+        ("/v1/integrations/../uploads", None),
+        ("/v1/inquiries/q1", "sync-scheduler"),
+    ],
+)
+def test_uploads_are_the_gateways(path: str, service: str | None) -> None:
+    """Exactly the uploads of an integration go to the gateway, everything else of it to the scheduler."""
+    assert find_service(path) == service
+
+
+async def test_bodies_stream() -> None:
+    """What a caller has sent so far is passed on before all of it was sent, and pauses do no harm."""
+    async with origin_of("provider-gateway") as (client, upstream):
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"first"
+            await asyncio.wait_for(upstream.begun.wait(), 10)
+            yield b"last"
+
+        answer = await client.post("/v1/integrations/i1/uploads", content=body())
+        assert (answer.status_code, answer.content) == (200, b"firstlast")
+
+
+async def test_a_caller_that_goes_away_ends_the_request_behind() -> None:
+    """A body that is cut off on its way in is cut off for the service as well."""
+    async with origin_of("provider-gateway") as (client, upstream):
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(b"POST /v1/integrations/i1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nfirst")
+        await asyncio.wait_for(upstream.begun.wait(), 10)
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.wait_for(upstream.cut_off.wait(), 10)
+        assert await reader.read() == b""
 
 
 async def test_answers_stream() -> None:

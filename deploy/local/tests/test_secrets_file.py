@@ -5,8 +5,11 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import msgspec
+
 from homeroom.secrets import SealingKeys, seal
 from homeroom_local.secrets_file import LocalSecrets, write_private
+from provider_gateway.inbox.host_key import fingerprints
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
@@ -15,6 +18,17 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert LocalSecrets.load(tmp_path) == made
     assert SealingKeys(made.gateway_private_key).open("i", seal(made.gateway_public_key, "i", "secret")) == "secret"
     assert LocalSecrets.load(_folder(tmp_path / "other")).admin_secret != made.admin_secret
+
+
+def test_an_older_installation_gets_a_host_key_once(tmp_path: Path) -> None:
+    """Secrets from before the SFTP inbox are kept, and get a host key that stays the same from then on."""
+    made = LocalSecrets.load(tmp_path)
+    old = {name: getattr(made, name) for name in made.__struct_fields__ if name != "sftp_host_key"}
+    (tmp_path / "secrets.json").write_bytes(msgspec.json.encode(old))
+    again = LocalSecrets.load(tmp_path)
+    assert again == LocalSecrets.load(tmp_path)
+    assert fingerprints(again.sftp_host_key) != fingerprints(made.sftp_host_key)
+    assert {name: getattr(again, name) for name in old} == old
 
 
 def test_secrets_are_their_owners(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from homeroom_local.secrets_file import LocalSecrets
-from homeroom_local.stack import APIS, Service, Stack, _environment, _services
+from homeroom_local.stack import APIS, INBOX, Service, Stack, _environment, _services
+from provider_gateway.inbox.host_key import fingerprints
 
 
 def services_of(folder: Path, kafka: str | None) -> dict[str, Service]:
     """The processes of an installation, none of them started."""
-    urls = {name: f"http://127.0.0.1:{8001 + number}" for number, name in enumerate((*APIS, "sandbox"))}
+    urls = {name: f"http://127.0.0.1:{8001 + number}" for number, name in enumerate((*APIS, INBOX, "sandbox"))}
     secrets = LocalSecrets.load(folder)
     stack = Stack("http://127.0.0.1:8000", folder, "postgresql://db/homeroom", kafka, secrets, urls)
     return {service.name: service for service in _services(stack, _environment(stack))}
@@ -40,3 +41,17 @@ def test_secrets_go_to_who_needs_them(tmp_path: Path) -> None:
             if any(secret in value for value in service.environment.values())
         }
         assert found == {owner}
+
+
+def test_the_inbox_gets_its_host_key_and_no_other(tmp_path: Path) -> None:
+    """The SFTP inbox, which strangers talk to, holds its host key and no other, and all know the folder."""
+    secrets = LocalSecrets.load(tmp_path)
+    services = services_of(tmp_path, None)
+    holders = {name for name, one in services.items() if secrets.sftp_host_key in one.environment.values()}
+    assert holders == {INBOX}
+    told = services["sync-scheduler api"].environment["HOMEROOM_SFTP_HOST_KEY_FINGERPRINT"]
+    assert f"ssh-ed25519 {told}" in fingerprints(secrets.sftp_host_key)
+    for secret in (secrets.gateway_private_key, secrets.gateway_secret, secrets.admin_secret, secrets.sso_key):
+        assert not any(secret in value for value in services[INBOX].environment.values())
+    folders = {one.environment.get("HOMEROOM_UPLOADS_URL") for name, one in services.items() if "gateway" in name}
+    assert folders == {str(tmp_path / "uploads")}

@@ -19,6 +19,7 @@ from rich.console import Console
 from homeroom_local.demo import DemoError, print_summary, run_demo
 from homeroom_local.secrets_file import LocalSecrets
 from homeroom_local.stack import StackError, fetch_token, running_stack
+from provider_gateway.inbox.host_key import fingerprints
 
 DATA = Path(".homeroom")
 EXIT_STOPPED = 130
@@ -55,6 +56,9 @@ async def _stay_up(port: int, data: Path, *, sandbox: bool) -> None:
         _messages.print(f"Origin       {stack.origin}")
         _messages.print(f"Admin token  {data / 'admin-token'} (renewed while this runs)")
         _messages.print(f"Sandbox      {stack.sandbox}/sandbox" if sandbox else "Sandbox      off")
+        _messages.print(f"SFTP inbox   127.0.0.1:{stack.sftp_port}")
+        for told in fingerprints(stack.secrets.sftp_host_key):
+            _messages.print(f"  host key   {told}")
         _messages.print(f"Bus          {bus}")
         _messages.print(f"Logs         {data / 'logs'}")
         _messages.print("Ctrl-C stops it.")

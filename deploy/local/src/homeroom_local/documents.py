@@ -84,7 +84,12 @@ SERVICES = (
         {"api": sync_scheduler.settings.ApiSettings, "worker": sync_scheduler.settings.SchedulerSettings},
         _make_scheduler,
     ),
-    Service("provider-gateway", "provider_gateway", {"api": _GATEWAY, "worker": _GATEWAY}, _make_gateway),
+    Service(
+        "provider-gateway",
+        "provider_gateway",
+        {"api": _GATEWAY, "worker": _GATEWAY, "inbox": _GATEWAY},
+        _make_gateway,
+    ),
     Service("roster-store", "roster_store", {"api": _STORE, "worker": _STORE}, _make_store),
     Service("sso", "sso", {"api": sso.settings.Settings}, _make_sso),
 )

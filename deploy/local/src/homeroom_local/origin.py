@@ -5,24 +5,29 @@ What is not listed is not reachable from outside; `/v1/fingerprints` is between 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import httpx2
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from homeroom.codes import Code
 from homeroom.problems import Problem
 
+UPLOADS = re.compile(r"/v1/integrations/[^/]+/uploads")
+"""Exactly these paths are the gateway's: what is uploaded goes to no other service."""
 ROUTES: Mapping[str, str] = {
     "/v1/organizations": "sync-scheduler",
     "/v1/integrations": "sync-scheduler",
     "/v1/runs": "sync-scheduler",
+    "/v1/inquiries": "sync-scheduler",
     "/v1/providers": "provider-gateway",
     "/v1/changes": "roster-store",
+    "/v1/people-links": "roster-store",
     "/ims/oneroster": "roster-store",
     "/v1/clients": "sso",
     "/oauth2": "sso",
@@ -31,6 +36,9 @@ ROUTES: Mapping[str, str] = {
 """Path prefix → service; whole segments."""
 
 REQUEST_SECONDS = 60.0
+"""The longest silence of a service or a caller; whatever moves takes as long as it takes."""
+SEALING_SECONDS = 600.0
+"""How long an upload that has arrived may take to be stored."""
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host"})
 
 
@@ -38,6 +46,8 @@ def find_service(path: str) -> str | None:
     """The service that owns a path; what climbs through a path belongs to nobody."""
     if not {".", ".."}.isdisjoint(path.split("/")):
         return None
+    if UPLOADS.fullmatch(path):
+        return "provider-gateway"
     return next((name for prefix, name in ROUTES.items() if path == prefix or path.startswith(prefix + "/")), None)
 
 
@@ -59,10 +69,16 @@ def make_origin(services: Mapping[str, str]) -> Starlette:
         url = httpx2.URL(services[name]).copy_with(raw_path=_raw_path(request))
         # Not the client's `build_request`, which adds headers of its own that the caller never sent.
         outgoing = httpx2.Request(
-            request.method, url, headers=_headers(request), content=request.stream() if _has_body(request) else None
+            request.method,
+            url,
+            headers=_headers(request),
+            content=request.stream() if _has_body(request) else None,
+            extensions={"timeout": _patience(request).as_dict()},
         )
         try:
             answer = await client.send(outgoing, stream=True)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
         except httpx2.TransportError:
             return Problem(
                 Code.UNAVAILABLE,
@@ -74,6 +90,8 @@ def make_origin(services: Mapping[str, str]) -> Starlette:
         response.raw_headers = [
             (key, value) for key, value in answer.headers.raw if key.decode().lower() not in _HOP_BY_HOP
         ]
+        if answer.is_error and UPLOADS.fullmatch(request.url.path):
+            response.raw_headers.append((b"connection", b"close"))  # rather than take in a body nobody wants
         return _Closing(response, answer)
 
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -103,6 +121,11 @@ def _raw_path(request: Request) -> bytes:
 def _headers(request: Request) -> list[tuple[bytes, bytes]]:
     kept = [(key, value) for key, value in request.headers.raw if key.decode().lower() not in _HOP_BY_HOP]
     return [*kept, (b"host", request.headers.get("host", "").encode())]
+
+
+def _patience(request: Request) -> httpx2.Timeout:
+    storing = request.method == "POST" and UPLOADS.fullmatch(request.url.path)
+    return httpx2.Timeout(REQUEST_SECONDS, read=SEALING_SECONDS if storing else REQUEST_SECONDS)
 
 
 def _has_body(request: Request) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from homeroom.secrets import generate_key
+from provider_gateway.inbox.host_key import make_host_keys
 
 
 class LocalSecrets(msgspec.Struct, frozen=True):
@@ -19,18 +20,25 @@ class LocalSecrets(msgspec.Struct, frozen=True):
     sso_key: str
     admin_secret: str
     gateway_secret: str
+    sftp_host_key: str = ""
+    """Made later for installations that are older than it."""
 
     @classmethod
     def load(cls, data: Path) -> LocalSecrets:
         """Read the secrets of a data folder, making them first if there are none."""
         path = data / "secrets.json"
-        if path.exists():
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        private, public = generate_key()
-        sso_key, _ = generate_key()
-        made = cls(private, public, sso_key, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        made = msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls._make()
+        if made.sftp_host_key:
+            return made
+        made = msgspec.structs.replace(made, sftp_host_key=make_host_keys())
         write_private(path, msgspec.json.encode(made))
         return made
+
+    @classmethod
+    def _make(cls) -> LocalSecrets:
+        private, public = generate_key()
+        sso_key, _ = generate_key()
+        return cls(private, public, sso_key, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -23,6 +23,7 @@ import uvicorn
 from homeroom.embedded import EmbeddedPostgres
 from homeroom_local.origin import make_origin
 from homeroom_local.secrets_file import LocalSecrets, write_private
+from provider_gateway.inbox.host_key import fingerprints
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -39,6 +40,7 @@ APIS = {
     "provider-gateway": "provider_gateway",
     "roster-store": "roster_store",
 }
+INBOX = "provider-gateway inbox"
 WORKERS = {"sync-scheduler": "sync_scheduler", "provider-gateway": "provider_gateway", "roster-store": "roster_store"}
 
 
@@ -105,6 +107,7 @@ class Stack:
     urls: Mapping[str, str]
     postgres: EmbeddedPostgres | None = None
     services: dict[str, Service] = field(default_factory=dict)
+    sftp_port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - it stands further down
 
     @property
     def sandbox(self) -> str:
@@ -156,7 +159,8 @@ async def running_stack(
             postgres = EmbeddedPostgres(data / "postgres")
             await _start_postgres(stack, postgres)
             database_url = await postgres.create_database("homeroom")
-        urls = {name: f"http://127.0.0.1:{free_port()}" for name in (*APIS, *(("sandbox",) if sandbox else ()))}
+        beside = (INBOX, "sandbox") if sandbox else (INBOX,)
+        urls = {name: f"http://127.0.0.1:{free_port()}" for name in (*APIS, *beside)}
         running = Stack(
             origin=f"http://127.0.0.1:{listener.getsockname()[1]}",
             data=data,
@@ -245,6 +249,7 @@ def _environment(stack: Stack) -> dict[str, str]:
         "HOMEROOM_STORE_URL": stack.urls["roster-store"],
         "HOMEROOM_REGIONS": "us,au,uk,nz",
         "HOMEROOM_DATABASE_POOL_SIZE": "6",
+        "HOMEROOM_UPLOADS_URL": str(stack.data.absolute() / "uploads"),
     }
 
 
@@ -280,6 +285,15 @@ def _environment_of(stack: Stack, environment: Mapping[str, str], service: str) 
     return {name: value for name, value in found.items() if name not in kept_away}
 
 
+def _inbox_as_told(stack: Stack) -> dict[str, str]:
+    """What the scheduler tells districts about the inbox."""
+    return {
+        "HOMEROOM_SFTP_HOST": "127.0.0.1",
+        "HOMEROOM_SFTP_PORT": str(stack.sftp_port),
+        "HOMEROOM_SFTP_HOST_KEY_FINGERPRINT": fingerprints(stack.secrets.sftp_host_key)[0].split()[1],
+    }
+
+
 async def _migrate(stack: Stack, environment: Mapping[str, str]) -> None:
     async def migrate(service: str, package: str) -> None:
         with (stack.data / "logs" / f"{service}-migrate.log").open("ab") as log:
@@ -308,6 +322,7 @@ def _services(stack: Stack, environment: Mapping[str, str]) -> list[Service]:
     for service, package in APIS.items():
         own = {
             **_environment_of(stack, environment, service),
+            **(_inbox_as_told(stack) if service == "sync-scheduler" else {}),
             "HOMEROOM_PORT": stack.urls[service].rsplit(":")[-1],
         }
         found.append(
@@ -318,6 +333,14 @@ def _services(stack: Stack, environment: Mapping[str, str]) -> list[Service]:
         found.append(
             Service(f"{service} worker", [sys.executable, "-m", package, "worker"], own, logs / f"{service}-worker.log")
         )
+    own = _environment_of(stack, environment, "provider-gateway") | {
+        "HOMEROOM_SFTP_HOST_KEY": stack.secrets.sftp_host_key,
+        "HOMEROOM_SFTP_PORT": str(stack.sftp_port),
+        "HOMEROOM_HEALTH_PORT": stack.urls[INBOX].rsplit(":")[-1],
+    }
+    for name in _OWN["provider-gateway"]:
+        del own[name]  # it opens no credentials and asks no other service
+    found.append(Service(INBOX, [sys.executable, "-m", "provider_gateway", "inbox"], own, _log_of(stack, INBOX)))
     if "sandbox" in stack.urls:
         command = [sys.executable, "-m", "sandbox_district", "--port", stack.urls["sandbox"].rsplit(":")[-1]]
         found.append(Service("sandbox", command, dict(environment), logs / "sandbox.log"))
@@ -364,9 +387,14 @@ async def _wait_until_ready(stack: Stack, tasks: _Background) -> None:
                         tasks.check()
                         await asyncio.sleep(0.05)
             except TimeoutError as error:
-                log = _read_end(stack.data / "logs" / (f"{name}.log" if name == "sandbox" else f"{name}-api.log"))
+                log = _read_end(_log_of(stack, name))
                 msg = f"{name} did not become ready within {START_SECONDS:.0f} s:\n{log}"
                 raise StackError(msg) from error
+
+
+def _log_of(stack: Stack, name: str) -> Path:
+    """Where a process logs that is waited for."""
+    return stack.data / "logs" / (f"{name}-api.log" if name in APIS else f"{name.replace(' ', '-')}.log")
 
 
 def _read_end(log: Path) -> str:

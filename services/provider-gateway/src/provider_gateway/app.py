@@ -1,4 +1,4 @@
-"""What the gateway's processes are put together from: `python -m provider_gateway api|worker|migrate`."""
+"""What the gateway's processes are put together from: `python -m provider_gateway api|worker|inbox|migrate`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from homeroom.service import Parts, create_app, run_api, run_roles, run_worker
 from homeroom.settings import SettingsError
 from provider_gateway.api import router
 from provider_gateway.gates import HostGates
-from provider_gateway.inbox.storage import NoUploads
+from provider_gateway.inbox.api import router as uploads_router
+from provider_gateway.inbox.host_key import make_host_keys
+from provider_gateway.inbox.process import check_inbox, open_desk, take_in
+from provider_gateway.inbox.storage import NoUploads, open_uploads
 from provider_gateway.readers import Readers
 from provider_gateway.settings import GatewaySettings
 from provider_gateway.store import SCOPE, RosterStore
@@ -26,19 +29,22 @@ from provider_gateway.worker import Worker, name_worker
 from provider_gateway.workshop import Workshop
 
 NAME = "provider-gateway"
+_SLACK_BYTES = 10_000_000
 
 
 def build(settings: GatewaySettings, verifier: Verifier | None = None) -> FastAPI:
-    """The API; it keeps nothing and so opens nothing."""
+    """The API; it keeps nothing but what is uploaded."""
 
-    async def open_parts(_app: FastAPI, _parts: Parts) -> None:
-        return None
+    async def open_parts(app: FastAPI, parts: Parts) -> None:
+        await open_desk(app, settings, parts)
 
+    # Uploads look to their own limit as they come, and before this one; nothing else of this API reads a body.
+    body_bytes = max(settings.max_body_bytes, settings.upload_max_bytes + _SLACK_BYTES)
     return create_app(
         name=NAME,
         title="Homeroom provider gateway",
-        settings=settings,
-        routers=[router],
+        settings=settings.model_copy(update={"max_body_bytes": body_bytes}),
+        routers=[router, uploads_router],
         open_parts=open_parts,
         verifier=verifier,
     )
@@ -53,6 +59,7 @@ async def work(settings: GatewaySettings, parts: Parts, stop: asyncio.Event) -> 
     tokens = await parts.open("tokens", TokenSource.open(settings, [SCOPE]))
     store = await parts.open("store", RosterStore.open(settings.store_url, tokens))
     readers = await parts.open("readers", Readers.open(settings.page_processes))
+    uploads = await parts.open("uploads", open_uploads(settings))
     workshop = Workshop(
         settings=settings,
         bus=bus,
@@ -60,7 +67,7 @@ async def work(settings: GatewaySettings, parts: Parts, stop: asyncio.Event) -> 
         keys=keys,
         gates=HostGates(settings.host_in_flight),
         readers=readers,
-        uploads=NoUploads(),
+        uploads=uploads or NoUploads(),
         tls=httpx2.create_ssl_context(trust_env=False),
         clock=SystemClock(),
         worker=name_worker(),
@@ -94,8 +101,17 @@ def _run_worker() -> None:
     run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop))
 
 
+def _run_inbox() -> None:
+    settings = GatewaySettings.load()
+    check_bus(settings)
+    check_inbox(settings)
+    run_worker(NAME, settings, lambda parts, stop: take_in(settings, parts, stop))
+
+
 def _run_api() -> None:
     settings = GatewaySettings.load()
+    if settings.uploads_url:
+        check_bus(settings)
     run_api(build(settings), settings)
 
 
@@ -103,6 +119,17 @@ def _migrate() -> None:
     sys.stdout.write("provider-gateway has no database of its own; there is nothing to migrate.\n")
 
 
+def _make_host_key() -> None:
+    sys.stdout.write(make_host_keys())
+
+
 def main() -> None:
     """Run the role the command line names."""
-    run_roles("provider_gateway", {"api": _run_api, "worker": _run_worker, "migrate": _migrate})
+    roles = {
+        "api": _run_api,
+        "worker": _run_worker,
+        "inbox": _run_inbox,
+        "host-key": _make_host_key,
+        "migrate": _migrate,
+    }
+    run_roles("provider_gateway", roles)
