@@ -34,6 +34,7 @@ QUICK = {
     "HOMEROOM_HEARTBEAT_SECONDS": "0.5",
     "HOMEROOM_RETRY_SECONDS": "0.2",
     "HOMEROOM_BUS_SESSION_SECONDS": "6",
+    "HOMEROOM_INBOX_REST_SECONDS": "1",
 }
 """Patience in seconds rather than minutes, so that recovery can be watched."""
 
