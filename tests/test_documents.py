@@ -77,12 +77,15 @@ def test_every_code_is_described() -> None:
 # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+BY_REGION = {*messages.JOB_TOPICS, *messages.INQUIRY_TOPICS}
+
+
 def test_every_topic_is_described() -> None:
     """Each topic has a channel, and each reference in the document leads somewhere."""
     document = _load("asyncapi.json")
     described = {channel["address"] for channel in document["channels"].values()}
-    topics = {topic.name for topic in messages.TOPICS if topic not in messages.JOB_TOPICS}
-    assert described == topics | {messages.jobs_topic("{region}")}
+    topics = {topic.name for topic in messages.TOPICS if topic not in BY_REGION}
+    assert described == topics | {messages.jobs_topic("{region}"), messages.inquiries_topic("{region}")}
     for reference in re.findall(r'"#/([^"]+)"', json.dumps(document)):
         place: Any = document
         for part in reference.split("/"):
@@ -111,6 +114,7 @@ def test_messages_are_what_the_document_says() -> None:
                 sealed_secret="sealed",
                 options=messages.Options(),
                 deadline=AT,
+                today=AT.date(),
             ),
             "us",
         ),

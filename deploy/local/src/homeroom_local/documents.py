@@ -216,6 +216,15 @@ CHANNELS = (
         (messages.SyncJob,),
     ),
     Channel(
+        "inquiries",
+        messages.INQUIRY_TOPICS[0],
+        "integration id",
+        "Questions about a district that are answered beside the jobs, one topic a region.",
+        ("sync-scheduler",),
+        ("provider-gateway",),
+        (messages.Inquiry,),
+    ),
+    Channel(
         "sync-cancellations",
         messages.CANCELLATIONS,
         "run id",
@@ -237,10 +246,10 @@ CHANNELS = (
         "sync-facts",
         messages.SYNC_FACTS,
         "integration id",
-        "What became of a job.",
+        "What became of a job or an inquiry, and which files were received.",
         ("provider-gateway", "roster-store"),
         ("sync-scheduler",),
-        get_args(messages.Fact),
+        get_args(messages.SyncFact),
     ),
     Channel(
         "tenancy",
@@ -248,7 +257,7 @@ CHANNELS = (
         "kind:id",
         "Organizations and integrations as they are now, without secrets.",
         ("sync-scheduler",),
-        (),
+        ("provider-gateway",),
         get_args(messages.TenancyState),
     ),
     Channel(
@@ -334,8 +343,9 @@ def _describe_channel(channel: Channel, names: Iterable[str]) -> dict[str, Any]:
             }
         },
     }
-    if topic in messages.JOB_TOPICS:
-        described["address"] = messages.jobs_topic("{region}")
+    if topic in (*messages.JOB_TOPICS, *messages.INQUIRY_TOPICS):
+        name = messages.jobs_topic if topic in messages.JOB_TOPICS else messages.inquiries_topic
+        described["address"] = name("{region}")
         described["parameters"] = {"region": {"enum": list(messages.REGIONS)}}
     return described
 
