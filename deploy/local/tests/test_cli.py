@@ -121,7 +121,7 @@ def test_demo_does_what_the_readme_promises(short_path: Path) -> None:
 
 def test_demo_can_be_stopped_at_any_moment(tmp_path: Path) -> None:
     """A demo that is told to end while it starts stops what it has started and says so."""
-    with started(short_path, "demo", "--json") as command:
+    with started(tmp_path, "demo", "--json") as command:
         deadline = time.monotonic() + START_SECONDS
         while len(command.running()) < 4:
             assert time.monotonic() < deadline
