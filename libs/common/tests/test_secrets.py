@@ -55,7 +55,11 @@ def test_damaged_secrets_are_refused(damage: str) -> None:
         SealingKeys([PRIVATE]).open("x", damaged.get(damage, damage))
 
 
-@pytest.mark.parametrize("text", ["", "abc", PRIVATE[:-4], f"000000000000:{PRIVATE.partition(':')[2]}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "abc", PRIVATE[:-4], f"000000000000:{PRIVATE.partition(':')[2]}"],
+    ids=["nothing", "a word", "cut off", "another id"],
+)
 def test_keys_that_are_none_are_refused(text: str) -> None:
     """A private key that was mistyped or cut off is found at start."""
     with pytest.raises(ValueError, match="key"):
