@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.limits import COLLECTIONS
+from bench.uploads import measure_uploads, print_uploads
 from homeroom.testing.kafka import NoKafka, running_kafka
 from homeroom_local.client import HomeroomClient
 from homeroom_local.stack import Stack, running_stack
@@ -226,6 +227,9 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
             began = time.perf_counter()
             day = await sync(client, meter, "1 % day", integration)
             day.events_seconds = await wait_for_relay(stack, began)
+        csv = None
+        if not given.no_csv:
+            csv = await measure_uploads(stack.origin, await stack.token(), given.students, first.seconds, truth)
         peaks = meter.peak_mb()
     _compare(day, truth)
     a, b = fetch_seconds, copy_seconds
@@ -249,6 +253,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
             }
             for phase in (first, unchanged, day)
         ],
+        "csv": csv,
         "peak_mb": {name: round(peak) for name, peak in peaks.items()},
     }
 
@@ -293,6 +298,8 @@ def print_report(report: dict[str, Any]) -> None:
         peak = report["peak_mb"].get(name)
         table.add_row(name, *(f"{seconds:.2f}" for seconds in used), str(peak) if peak else "")
     plain.print(table)
+    if report["csv"]:
+        print_uploads(report["csv"])
 
 
 def main() -> None:
@@ -303,6 +310,7 @@ def main() -> None:
         "--page-size", type=int, default=1_000, help="records a page in limit (a); the gateway's own size"
     )
     parser.add_argument("--no-kafka", action="store_true", help="use the Postgres bus")
+    parser.add_argument("--no-csv", action="store_true", help="leave out the uploaded archives")
     parser.add_argument("--json", type=Path, help="also write the report to this file")
     given = parser.parse_args()
     report = asyncio.run(measure(given))

@@ -94,11 +94,9 @@ async def read(path: Path, workspace: Path) -> dict[str, tuple[int, Proof]] | Co
 
 @pytest.mark.parametrize("name", SMALL)
 async def test_a_file_cut_off_at_any_byte_proves_nobody_gone(tmp_path: Path, name: str) -> None:
-    """A cut file of a folder ends with a code or with the doubt that keeps everybody, wherever a row is cut.
-
-    A file that is cut behind a row, or within its last cell, can't be told from one that ends there; the inbox only
-    hands on files that arrived whole.
-    """
+    """A cut file of a folder ends with a code or with the doubt that keeps everybody, wherever a row is cut."""
+    # One that is cut behind a row, or within its last cell, can't be told from one that ends there; the inbox only
+    # hands on files that arrived whole.
     folder, workspace = tmp_path / "folder", tmp_path / "workspace"
     folder.mkdir()
     workspace.mkdir()

@@ -7,6 +7,7 @@ import io
 import string
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from homeroom.roster import COLLECTIONS
 from provider_gateway.providers._csv_blocks import Block
 from provider_gateway.providers._csv_columns import read_columns
 from provider_gateway.providers._csv_headers import COLUMNS, read_header
-from provider_gateway.providers._csv_reading import Directions, read_block
+from provider_gateway.providers._csv_reading import Directions, read_block, set_down_block
 from provider_gateway.providers._oneroster_records import read_page
 from provider_gateway.providers._oneroster_shapes import PageDecoder
 from provider_gateway.providers.contract import Page, make_page
@@ -218,6 +219,17 @@ def test_people_without_a_choice_of_parents_are_read_record_by_record() -> None:
     assert list(page.left_out) == ["u2"]
 
 
+@pytest.mark.parametrize("name", ['",', '","', "\\", 'a "b" c', "a,b", "tab\there", "\x7f", "é", "\u2028"])
+def test_texts_that_json_escapes(name: str) -> None:
+    """Quotes, commas, backslashes and control characters in a name come out as they are."""
+    row = list(PLAIN["users"][0])
+    row[8] = name
+    first, block = write_csv(HEADS["users"].split(","), [row, ["u2", *row[1:]]])
+    page = read_columns(read_header("users", first), block, SCOPE)
+    assert page is not None
+    assert [msgspec.json.decode(page.canonical.encoded(number))["givenName"] for number in (0, 1)] == [name, name]
+
+
 @pytest.mark.parametrize("mask", ["XXXX", "a***@x.example", "[redacted]", "••••"])
 def test_masked_people_are_read_record_by_record(mask: str) -> None:
     """A mask in a file is no value, as in an answer (C13)."""
@@ -227,6 +239,24 @@ def test_masked_people_are_read_record_by_record(mask: str) -> None:
     assert read_columns(layout, block, SCOPE) is None
     page, _ = read_block(Directions(layout), block, SCOPE)
     assert page.masked_values == {"email": 1}
+
+
+def test_records_that_were_set_down_are_the_same(tmp_path: Path) -> None:
+    """What a reading process leaves in a file is read back as it was, also when the file is used again for less."""
+    header = HEADS["enrollments"].split(",")
+    rows = [[f"e{number}", *PLAIN["enrollments"][0][1:]] for number in range(20)]
+    for some in (rows, rows[:3], []):
+        first, block = write_csv(header, some)
+        directions = Directions(read_header("enrollments", first))
+        wanted = read_block(directions, block, SCOPE).page.canonical
+        found = set_down_block(directions, block, SCOPE, tmp_path / "slot").page.canonical
+        assert len(found) == len(wanted)
+        assert found.keys == wanted.keys
+        for start in range(len(wanted)):
+            for end in range(start + 1, len(wanted) + 1):
+                assert found.run(start, end) == wanted.run(start, end)
+        if some:
+            assert found.sourced_id(len(found) - 1) == some[-1][0]
 
 
 @pytest.mark.parametrize("column", ["sourcedId", None])

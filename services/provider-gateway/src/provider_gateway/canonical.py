@@ -81,14 +81,12 @@ def _ends_of(encoded: Sequence[bytes]) -> NDArray[np.int64]:
 
 def keys_of(sourced_ids: Iterable[str]) -> bytes:
     """`roster.record_key` of each, one after the other."""
-    digest = xxhash.xxh3_128_digest
-    return b"".join([digest(sourced_id.encode()) for sourced_id in sourced_ids])
+    return b"".join(map(xxhash.xxh3_128_digest, map(str.encode, sourced_ids)))
 
 
 def fingerprints_of(encoded: Sequence[bytes]) -> NDArray[np.int64]:
     """`roster.fingerprint` of each."""
-    digest = xxhash.xxh3_64_digest
-    hashes = np.frombuffer(b"".join([digest(one) for one in encoded]), ">u8").astype(np.uint64)
+    hashes = np.frombuffer(b"".join(map(xxhash.xxh3_64_digest, encoded)), ">u8").astype(np.uint64)
     signed = (hashes ^ _SIGN).view(np.int64)
     signed[signed == 0] = 1
     return signed

@@ -68,10 +68,9 @@ class Columns:
     def escaped(self, position: int) -> Sequence[bytes]:
         """The cells of one column as they stand between quotes in JSON."""
         cells = self.column(position)
-        if self.plain or not cells:
+        if self.plain:
             return cells
-        # Within JSON's strings a quote is never bare, so `","` only stands between two of them.
-        return msgspec.json.encode([cell.decode() for cell in cells])[2:-2].split(b'","')
+        return [msgspec.json.encode(cell.decode())[1:-1] for cell in cells]
 
 
 def read_columns(layout: Layout, block: Block, scope: Scope) -> Page | None:
@@ -112,15 +111,15 @@ def split_columns(body: bytes, layout: Layout) -> Columns:
     was right if they come where they should and no quote is left over.
     """
     width = layout.width
-    if b"\r" in body:
-        body = body.replace(b"\r\n", b"\n")
-    if len(body.translate(None, _TO_BE_ESCAPED)) == len(body) and body.endswith(b"\n"):
-        quotes, lines = body.count(b'"'), body.count(b"\n")
+    quotes, lines, returns = body.count(b'"'), body.count(b"\n"), body.count(b"\r")
+    end = b"\r\n" if returns == lines else b"\n"
+    plain = len(body.translate(None, _TO_BE_ESCAPED)) + returns == len(body)
+    if plain and returns in {0, lines} and body.endswith(end):
         flat: list[bytes] = []
         if not quotes:
-            flat = body[:-1].replace(b"\n", b",\n,").split(b",")
+            flat = body[: -len(end)].replace(end, b",\n,").split(b",")
         elif quotes == 2 * width * lines:
-            flat = body[1:-2].replace(b'"\n"', b'","\n","').split(b'","')
+            flat = body[1 : -len(end) - 1].replace(b'"%b"' % end, b'","\n","').split(b'","')
         if len(flat) == (width + 1) * lines - 1 and flat[width :: width + 1].count(b"\n") == lines - 1:
             flat.append(b"\n")
             return Columns(flat, width + 1, plain=True)

@@ -28,13 +28,16 @@ from provider_gateway.scope import Scope
 class SetDown(Canonical):
     """Canonical records whose bytes were set down in a file instead of being carried from process to process.
 
-    Most of them are found to be known and never looked at, and a large district's come to hundreds of megabytes.
+    Most of them are found to be known and never looked at, and a large district's come to hundreds of megabytes. Only
+    the last one is carried along (`body`): it is always asked for.
     """
 
     file: Path = Path()
 
     def run(self, first: int, last: int) -> bytes:
         """As of any records, read back out of the file."""
+        if first == len(self) - 1:
+            return self.body
         start = self.start(first)
         with self.file.open("rb", buffering=0) as file:
             file.seek(start)
@@ -62,9 +65,10 @@ def set_down_block(directions: Directions, block: Block, scope: Scope, slot: Pat
     """As `read_block`, with the records' bytes left in a file."""
     page, doubtful = read_block(directions, block, scope)
     found = page.canonical
-    with slot.open("r+b" if slot.exists() else "wb", buffering=0) as file:
+    with slot.open("r+b" if slot.exists() else "wb") as file:
         file.write(found.body)
-    kept = SetDown(b"", found.ends, found.keys, found.fingerprints, found.refused, slot)
+    last = found.encoded(len(found) - 1) if len(found) else b""
+    kept = SetDown(last, found.ends, found.keys, found.fingerprints, found.refused, slot)
     return ReadBlock(replace(page, canonical=kept), doubtful)
 
 

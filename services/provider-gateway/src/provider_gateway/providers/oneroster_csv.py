@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -26,6 +27,8 @@ from provider_gateway.scope import Scope
 
 _SMALL_SET: Final = 2_000_000
 """Bytes; a set of no more is read in the worker itself, handing it over would take longer."""
+_BLOCKS_TO_A_PAGE: Final = 2
+"""Blocks come faster than a provider's pages, so more of them are on their way at once."""
 
 
 class OneRosterCsv:
@@ -100,7 +103,7 @@ class _District:
             directions, notes = await self._collect_roles(directions)
         reading = _BlockReader(self._files.package, collection)
         waiting: deque[asyncio.Task[ReadBlock]] = deque()
-        most = self._opening.pages_in_flight if self._in_workers else 1
+        most = _BLOCKS_TO_A_PAGE * self._opening.pages_in_flight if self._in_workers else 1
         first = True
         number = 0
         try:
@@ -179,6 +182,8 @@ class _BlockReader:
         self._package = package
         self._collection = collection
         self._blocks: Iterator[Block] | None = None
+        self._turn = threading.Lock()
+        """A thread goes on reading when nobody waits for it any more."""
 
     async def next(self) -> Block | None:
         """The next block; None at the end."""
@@ -186,10 +191,15 @@ class _BlockReader:
 
     async def close(self) -> None:
         """Close the file."""
-        await asyncio.to_thread(self._stack.close)
+        await asyncio.to_thread(self._close)
 
     def _next(self) -> Block | None:
-        if self._blocks is None:
-            stream = self._stack.enter_context(self._package.open(self._collection))
-            self._blocks = cut_blocks(stream, skip_first=True)
-        return next(self._blocks, None)
+        with self._turn:
+            if self._blocks is None:
+                stream = self._stack.enter_context(self._package.open(self._collection))
+                self._blocks = cut_blocks(stream, skip_first=True)
+            return next(self._blocks, None)
+
+    def _close(self) -> None:
+        with self._turn:
+            self._stack.close()
