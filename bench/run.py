@@ -134,7 +134,7 @@ async def sync(client: HomeroomClient, meter: Meter, name: str, integration: str
     phases = []
     for _ in range(times):
         before = meter.cpu()
-        run = await client.sync(integration, seconds=RUN_SECONDS)
+        run = await client.sync(integration, mode="full", seconds=RUN_SECONDS)
         seconds = (_moment(run["finished_at"]) - _moment(run["created_at"])).total_seconds()
         if run["state"] != "succeeded":
             msg = f"the {name} ended {run['state']}: {run['code']} {run['message']}"

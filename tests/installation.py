@@ -168,16 +168,16 @@ class SyncedDistrict:
         truth = self.sandbox.district.truth()
         return {f"{collection}/{sourced_id}" for collection in COLLECTIONS for sourced_id in truth[collection]}
 
-    async def sync(self, seconds: float = 60) -> dict[str, Any]:
+    async def sync(self, seconds: float = 60, *, mode: str = "full") -> dict[str, Any]:
         """Run now and wait for the end, whatever dies meanwhile."""
-        return await self.wait(await self.start(), seconds)
+        return await self.wait(await self.start(mode), seconds)
 
-    async def start(self) -> str:
+    async def start(self, mode: str = "full") -> str:
         """Ask for a run until there is one."""
         async with asyncio.timeout(30):
             while True:
                 try:
-                    return await self.client.start_run(self.integration_id)
+                    return await self.client.start_run(self.integration_id, mode)
                 except ApiError as error:
                     if error.code == "SYNC_IN_PROGRESS":
                         runs = await self.client.call("GET", f"/v1/integrations/{self.integration_id}/runs")

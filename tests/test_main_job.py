@@ -22,7 +22,7 @@ async def test_days_go_by(installation: Installation, auth: str) -> None:
         for _ in range(3):
             before = len(district.watcher.seen)
             changes = district.sandbox.district.advance_day()
-            run = await district.sync()
+            run = await district.sync(mode="auto")
             await district.wait_for_events()
 
             assert run["state"] == "succeeded"

@@ -54,7 +54,7 @@ class HomeroomClient:
         return str((await self.call("POST", "/v1/organizations", json={"name": name}))["id"])
 
     async def create_integration(self, organization_id: str, connection: Json, **body: Any) -> str:
-        """Create a OneRoster integration and return its id."""
+        """Create an integration, by default one of OneRoster, and return its id."""
         body = {
             "organization_id": organization_id,
             "name": "Rosters",
@@ -65,11 +65,9 @@ class HomeroomClient:
         }
         return str((await self.call("POST", "/v1/integrations", json=body))["id"])
 
-    async def start_run(self, integration_id: str) -> str:
+    async def start_run(self, integration_id: str, mode: str = "auto") -> str:
         """Run now; the run's id."""
-        return str(
-            (await self.call("POST", f"/v1/integrations/{integration_id}/runs", json={"mode": "auto"}))["run_id"]
-        )
+        return str((await self.call("POST", f"/v1/integrations/{integration_id}/runs", json={"mode": mode}))["run_id"])
 
     async def get_run(self, run_id: str) -> Json:
         """A run as it is now."""
@@ -89,9 +87,9 @@ class HomeroomClient:
                     return run
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def sync(self, integration_id: str, **options: Any) -> Json:
+    async def sync(self, integration_id: str, *, mode: str = "auto", **options: Any) -> Json:
         """Run now and wait for the end."""
-        return await self.wait_for_run(await self.start_run(integration_id), **options)
+        return await self.wait_for_run(await self.start_run(integration_id, mode), **options)
 
     async def list_records(self, collection: str, integration_id: str, limit: int = 1_000) -> list[Json]:
         """Everything of a OneRoster collection, page by page."""
