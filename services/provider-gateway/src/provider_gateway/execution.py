@@ -7,8 +7,10 @@ exactly one way: fetched, or abandoned and failed with a code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import uuid4
 
 from homeroom.bus import BusError, Outgoing
@@ -30,6 +32,7 @@ from homeroom.messages import (
 from homeroom.roster import CANONICAL_VERSION, COLLECTIONS
 from homeroom.secrets import SecretUnreadable
 from homeroom.telemetry import get_logger, inject_headers, span
+from provider_gateway.comparer import Known
 from provider_gateway.failures import OwnTrouble, ProviderError, StartOver
 from provider_gateway.fetching import Tally, fetch_district
 from provider_gateway.publisher import Publisher, Result, reportable
@@ -37,6 +40,8 @@ from provider_gateway.scope import Scope
 from provider_gateway.workshop import Workshop
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 _FIRST_HEARTBEAT_SECONDS = 0.25
 _LAST_WORDS_SECONDS = 10.0
@@ -170,9 +175,6 @@ class Execution:
         """One fetch from its beginning to its last chunk."""
         workshop, job = self._workshop, self.job
         began = workshop.clock.now()
-        basis, known = await workshop.store.known(job.integration_id, COLLECTIONS)
-        await self._publisher.start(basis)
-        faultpoint("gateway.fetch-started")
         bookmark = _usable(job.bookmark)
         if mode == "delta" and (bookmark is None or not bookmark.increments):
             mode, code = "full", Code.DELTA_UNSUPPORTED
@@ -181,7 +183,10 @@ class Execution:
         )
         if mode == "delta" and scope.tied:
             mode, code = "full", Code.DELTA_NOT_ENOUGH
-        async with workshop.open_source(job, mode=mode, bookmark=bookmark, began=began) as source:
+        async with (
+            in_background(self._begin_comparing()) as known,
+            workshop.open_source(job, mode=mode, bookmark=bookmark, began=began) as source,
+        ):
             await fetch_district(
                 job.integration_id,
                 scope,
@@ -212,6 +217,13 @@ class Execution:
             )
         await self._publisher.settle()
         faultpoint("gateway.all-sent")
+
+    async def _begin_comparing(self) -> dict[str, Known]:
+        """What the store holds; from then on the store waits for what differs from that."""
+        basis, known = await self._workshop.store.known(self.job.integration_id, COLLECTIONS)
+        await self._publisher.start(basis)
+        faultpoint("gateway.fetch-started")
+        return known
 
     async def _conclude(self) -> None:
         """Tell the store that the picture is whole, then the scheduler."""
@@ -283,6 +295,17 @@ class Execution:
     async def _tell(self, fact: Fact) -> None:
         message = to_facts(fact)
         await self._workshop.bus.publish(Outgoing(message.topic, message.key, message.value, inject_headers()))
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[None, None, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Work that goes on beside the block and ends with it."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _usable(bookmark: Bookmark | None) -> Bookmark | None:

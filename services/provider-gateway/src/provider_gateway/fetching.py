@@ -104,31 +104,26 @@ async def fetch_district(
     integration_id: str,
     scope: Scope,
     source: Source,
-    known: dict[str, Known],
+    known: asyncio.Future[dict[str, Known]],
     store: RosterStore,
     publisher: Publisher,
     tally: Tally,
     *,
     confirm_at_most: int,
 ) -> None:
-    """Read all that is wanted and publish what differs; raises the first failure of any collection."""
+    """Read all that is wanted and publish what differs; raises the first failure of any collection.
+
+    What the store holds may still be on its way: the provider's first pages are read meanwhile.
+    """
     wanted = wanted_collections(scope.options)
-    for collection, held in known.items():
-        if collection not in wanted and len(held):
-            counts = tally.collections.setdefault(collection, Counts(wanted=False, consistent=True))
-            for keys in Comparer(held).unseen(_UNSEEN_AT_ONCE):
-                counts.removed += len(keys) // KEY_BYTES
-                await publisher.remove(collection, keys, "configuration")
-    fetching = _Fetching(integration_id, source, store, publisher, tally, Ties(scope), confirm_at_most)
+    fetching = _Fetching(integration_id, source, known, store, publisher, tally, Ties(scope), confirm_at_most)
     for stage in stages(scope.options):
         fetches = []
         for collection in stage:
             if collection not in source.collections:
                 continue
             counts = tally.collections.setdefault(collection, Counts(wanted=collection in wanted))
-            held = known.pop(collection, Known.nothing()) if collection in wanted else Known.nothing()
-            fetches.append(_CollectionFetch(collection, Comparer(held), counts, fetching, scope))
-            counts.known = len(held)
+            fetches.append(_CollectionFetch(collection, counts, fetching, scope))
         try:
             async with asyncio.TaskGroup() as group:
                 for fetch in fetches:
@@ -136,7 +131,19 @@ async def fetch_district(
         except* Exception as failures:  # noqa: BLE001 - passed on, without the group around it
             raise _first(failures) from None
         scope = _learn(scope, fetches)
+    await _remove_unwanted(await known, wanted, publisher, tally)
     _report_masks(tally)
+
+
+async def _remove_unwanted(known: dict[str, Known], wanted: Sequence[str], publisher: Publisher, tally: Tally) -> None:
+    """What is held of collections that the options switch off goes."""
+    for collection, held in known.items():
+        if collection not in wanted and len(held):
+            counts = tally.collections.setdefault(collection, Counts(wanted=False))
+            counts.consistent = True
+            for keys in Comparer(held).unseen(_UNSEEN_AT_ONCE):
+                counts.removed += len(keys) // KEY_BYTES
+                await publisher.remove(collection, keys, "configuration")
 
 
 def _learn(scope: Scope, fetches: Sequence[_CollectionFetch]) -> Scope:
@@ -176,6 +183,7 @@ class _Fetching:
 
     integration_id: str
     source: Source
+    known: asyncio.Future[dict[str, Known]]
     store: RosterStore
     publisher: Publisher
     tally: Tally
@@ -186,11 +194,12 @@ class _Fetching:
 class _CollectionFetch:
     """One collection on its way."""
 
-    def __init__(self, collection: str, comparer: Comparer, counts: Counts, fetching: _Fetching, scope: Scope) -> None:
+    def __init__(self, collection: str, counts: Counts, fetching: _Fetching, scope: Scope) -> None:
         self.collection = collection
         self.kept: list[Record] = []
         """The records themselves, of the two collections the scope of others is made from; they are few."""
-        self._comparer = comparer
+        self._comparer = Comparer(Known.nothing())
+        self._known = fetching.known
         self._counts = counts
         self._source = fetching.source
         self._store = fetching.store
@@ -215,14 +224,23 @@ class _CollectionFetch:
                         self._first_stated = page.stated
                     if page.stated is not None:
                         self._last_stated = page.stated
+                    await self._prepare()
                     self._counts.pages += 1
                     await self._take(page)
+            await self._prepare()
             await self._publisher.flush(self.collection)
             if self._counts.wanted:
                 await self._settle()
             await self._publisher.flush(self.collection)
         for kind in ("served", "added", "changed", "unchanged", "removed", "filtered", "quarantined"):
             RECORDS.labels(self.collection, kind).inc(getattr(self._counts, kind))
+
+    async def _prepare(self) -> None:
+        """Get ready to compare, once; what is only read to decide about others is compared with nothing."""
+        known = await asyncio.shield(self._known)
+        if self._counts.wanted and (held := known.pop(self.collection, None)) is not None:
+            self._counts.known = len(held)
+            self._comparer = Comparer(held)
 
     async def _take(self, page: Page) -> None:
         counts = self._counts
