@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeroom.db import Connection
-from roster_store.picture import GONE
+from roster_store.picture import GONE, forbid_nested_loops
 from roster_store.plan import Plan
 from roster_store.tables import SQL, TABLES
 
@@ -57,6 +57,8 @@ async def apply_plan(connection: Connection, plan: Plan, number: int) -> list[Se
         await connection.execute(statement, picture.integration_no, number, place, timeout=APPLY_SECONDS)
         segments.append((collection, place + 1, place + staged))
         place += staged
+    # One pass over the district's rows. Nested loops would be one for each row that goes while there are no statistics.
+    await forbid_nested_loops(connection)
     for collection, part in reversed(list(plan.collections.items())):
         if not part.removed:
             continue
