@@ -34,9 +34,10 @@ from homeroom.secrets import SecretUnreadable
 from homeroom.telemetry import get_logger, inject_headers, span
 from provider_gateway.comparer import Known
 from provider_gateway.failures import OwnTrouble, ProviderError, StartOver
-from provider_gateway.fetching import Tally, fetch_district
+from provider_gateway.fetching import fetch_district
 from provider_gateway.publisher import Publisher, Result, reportable
 from provider_gateway.scope import Scope
+from provider_gateway.tally import Tally
 from provider_gateway.workshop import Workshop
 
 log = get_logger(__name__)

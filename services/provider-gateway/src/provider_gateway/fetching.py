@@ -6,17 +6,16 @@ Nothing of the district is kept but counts, keys and what waits for its chunk to
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from homeroom.codes import Code
-from homeroom.messages import CollectionReport, RecordIssue, RemovalReason
+from homeroom.messages import RecordIssue, RemovalReason
 from homeroom.roster import RECORD_TYPES, Record
 from homeroom.telemetry import RECORDS, get_logger, span
 from provider_gateway import masking
@@ -24,80 +23,18 @@ from provider_gateway.canonical import Canonical, find_problem, keys_of
 from provider_gateway.comparer import CHANGED, KEY_BYTES, NEW, REPEATED, RIVAL, UNCHANGED, Comparer, Known
 from provider_gateway.completeness import Picture, can_be_asked_for, judge
 from provider_gateway.failures import ProviderError, RecordProblem
-from provider_gateway.providers.contract import Page, Proof, Seen, Source
+from provider_gateway.providers.contract import Page, Proof, Source
 from provider_gateway.publisher import Publisher
 from provider_gateway.scope import Scope, list_past_sessions, list_schools, stages, wanted_collections
 from provider_gateway.store import RosterStore
+from provider_gateway.tally import Counts, Tally
 from provider_gateway.ties import Ties
 
 log = get_logger(__name__)
 
-_MOST_KEPT_ISSUES = 1_000
 _UNSEEN_AT_ONCE = 50_000
 _ASKED_AT_ONCE = 4
 _SMALL = frozenset({"orgs", "academicSessions"})
-
-
-@dataclass(slots=True)
-class Counts:
-    """What was seen of one collection so far; becomes its `CollectionReport`."""
-
-    whole: bool = True
-    wanted: bool = True
-    served: int = 0
-    added: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    filtered: int = 0
-    quarantined: int = 0
-    removed: int = 0
-    unconfirmed: int = 0
-    stated: int | None = None
-    consistent: bool = False
-    pages: int = 0
-    known: int = 0
-
-    def seen(self) -> Seen:
-        """For the source, once everything was read."""
-        return Seen(self.known, self.added, self.changed, self.removed, self.filtered + self.quarantined)
-
-    def report(self) -> CollectionReport:
-        """For messages."""
-        values = {name: getattr(self, name) for name in CollectionReport.__struct_fields__}
-        return CollectionReport(**values)
-
-
-@dataclass(slots=True)
-class Tally:
-    """The whole fetch in numbers, and the issues that are told; read while it runs."""
-
-    collections: dict[str, Counts] = field(default_factory=dict)
-    issues: list[RecordIssue] = field(default_factory=list)
-    duplicates: bool = False
-    """Whether two versions of a record were published."""
-    drifted: int = 0
-    """Records that differ although they say that they were not modified since the bookmark."""
-    masked: frozenset[str] | None = None
-    """Fields of users that are alike for everybody."""
-    masked_values: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def pages(self) -> int:
-        """Pages read so far."""
-        return sum(counts.pages for counts in self.collections.values())
-
-    def served(self) -> dict[str, int]:
-        """Records read so far, by collection."""
-        return {collection: counts.served for collection, counts in self.collections.items()}
-
-    def reports(self) -> dict[str, CollectionReport]:
-        """What every collection came to."""
-        return {collection: counts.report() for collection, counts in self.collections.items()}
-
-    def note(self, issue: RecordIssue) -> None:
-        """Keep an issue, if there is room."""
-        if len(self.issues) < _MOST_KEPT_ISSUES:
-            self.issues.append(issue)
 
 
 async def fetch_district(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +18,7 @@ from provider_gateway.providers._csv_rows import row_maker
 from provider_gateway.providers._oneroster_records import read_page
 from provider_gateway.providers._oneroster_shapes import DecodedPage, EnrollmentRow, Row, UserRow
 from provider_gateway.providers.contract import Page, RawPage, make_page
+from provider_gateway.readers import undisturbed
 from provider_gateway.scope import Scope
 
 
@@ -75,7 +73,7 @@ def set_down_block(directions: Directions, block: Block, scope: Scope, slot: Pat
 def read_block(directions: Directions, block: Block, scope: Scope) -> ReadBlock:
     """A page out of a block; CSV_ENCODING if it is not UTF-8."""
     layout = directions.layout
-    with _undisturbed():
+    with undisturbed():
         if directions.roles is None and (page := read_columns(layout, block, scope)) is not None:
             return ReadBlock(page, doubtful=False)
         lines = read_lines(layout, block, layout.find("sourcedId"))
@@ -119,15 +117,3 @@ def _give_roles(rows: list[Row], roles: Path) -> None:
 
 def _is_nameless(problem: RecordProblem) -> bool:
     return problem.sourced_id is None or find_problem(problem.sourced_id) is not None
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No garbage collection while a block is made into records: none of it is garbage yet."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

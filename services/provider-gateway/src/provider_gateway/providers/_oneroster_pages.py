@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import httpx2
@@ -13,6 +10,7 @@ import xxhash
 from provider_gateway.providers._oneroster_records import read_page
 from provider_gateway.providers._oneroster_shapes import DecodedPage, PageDecoder
 from provider_gateway.providers.contract import Page, RawPage, make_page
+from provider_gateway.readers import undisturbed
 from provider_gateway.scope import Scope
 
 _DECODERS_KEPT = 256
@@ -32,7 +30,7 @@ def read_body(
         since: records that say they were last modified before this moment are marked as unstamped.
     """
     decoder = _find_decoder(district, collection)
-    with _undisturbed():
+    with undisturbed():
         return make_page(collection, _read(decoder, decoder.decode(body), body, stated, since), scope)
 
 
@@ -59,15 +57,3 @@ def _read(decoder: PageDecoder, decoded: DecodedPage, body: bytes, stated: int |
     page.digest = xxhash.xxh3_64_intdigest(body)
     page.suspicious = decoded.odd or b"\\u0000" in body
     return page
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No garbage collection while a page is made into records: none of it is garbage yet."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
