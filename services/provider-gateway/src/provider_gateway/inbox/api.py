@@ -26,7 +26,8 @@ from homeroom.problems import Problem
 from homeroom.telemetry import get_logger
 from provider_gateway.inbox.accounts import Directory
 from provider_gateway.inbox.sealing import Plan, Sealer, locked_folder, sealing_folder, write_plan
-from provider_gateway.inbox.storage import Expected, Seal, StorageFailed, StoredUploads
+from provider_gateway.inbox.storage import Expected, Seal, StoredUploads
+from provider_gateway.inbox.store import StorageFailed
 from provider_gateway.inbox.watching import opens
 
 NEWS_SECONDS = 5.0

@@ -17,7 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from homeroom.telemetry import get_logger
-from provider_gateway.inbox.storage import StorageFailed, StoredFile
+from provider_gateway.inbox.store import StorageFailed, StoredFile
 
 if TYPE_CHECKING:
     from provider_gateway.settings import GatewaySettings

@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
 
-from provider_gateway.inbox.storage import StorageFailed, StoredFile
+from provider_gateway.inbox.store import StorageFailed, StoredFile
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ from homeroom.clock import Clock
 from homeroom.telemetry import get_logger
 from provider_gateway.inbox.accounts import Directory
 from provider_gateway.inbox.sealing import locked_folder
-from provider_gateway.inbox.storage import StorageFailed, StoredUploads, received_at
+from provider_gateway.inbox.storage import StoredUploads, received_at
+from provider_gateway.inbox.store import StorageFailed
 from provider_gateway.inbox.watching import Spools
 
 ROUND_SECONDS = 3_600.0

@@ -26,7 +26,8 @@ from homeroom.messages import to_facts
 from homeroom.telemetry import get_logger
 from provider_gateway.inbox.folder import sync_folder
 from provider_gateway.inbox.spool import Parts, Spool, Stamp
-from provider_gateway.inbox.storage import Seal, StoredFile, StoredUploads, encode, hash_file
+from provider_gateway.inbox.storage import Seal, StoredUploads, encode, hash_file
+from provider_gateway.inbox.store import StoredFile
 
 log = get_logger(__name__)
 

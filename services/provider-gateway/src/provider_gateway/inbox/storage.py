@@ -22,6 +22,7 @@ from homeroom.messages import UploadReceived
 from homeroom.settings import SettingsError
 from homeroom.telemetry import get_logger
 from provider_gateway.failures import ProviderError
+from provider_gateway.inbox.store import StorageFailed, Store, StoredFile
 
 if TYPE_CHECKING:
     from provider_gateway.settings import GatewaySettings
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class StoredFile(msgspec.Struct, frozen=True, rename="camel"):
-    """One file of a set."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -106,35 +99,6 @@ class NoUploads:
     async def fetch(self, integration_id: str, upload_id: str, into: Path) -> Path:  # noqa: ARG002 - there are none
         """Never finds a set."""
         raise ProviderError(Code.UPLOAD_MISSING, "This installation keeps no uploads.")
-
-
-class StorageFailed(Exception):  # noqa: N818 - a state rather than a mistake
-    """The storage did not do what it was asked to; the text holds no address and no key."""
-
-
-class Store(Protocol):
-    """A place where files lie under names with slashes. All of it raises `StorageFailed`."""
-
-    async def put(self, name: str, content: bytes) -> None:
-        """Keep a small text, in one go."""
-
-    async def get(self, name: str) -> bytes | None:
-        """A small text, if it is there."""
-
-    def place(self, base: str, number: int, name: str) -> str:
-        """What the file of a set is called here."""
-
-    async def keep(self, name: str, file: Path) -> None:
-        """Keep a file as it is now; it may be kept already."""
-
-    async def fetch(self, name: str, file: StoredFile, into: Path) -> Path:
-        """A file on this machine, copied to `into` if it has to be. Raises `StorageFailed` if it is another one."""
-
-    async def folders(self, name: str) -> list[str]:
-        """The names of the folders in a folder ("" is all of it)."""
-
-    async def erase(self, name: str) -> None:
-        """Erase a folder and all in it."""
 
 
 class StoredUploads:

@@ -20,7 +20,8 @@ from provider_gateway.inbox.accounts import Directory
 from provider_gateway.inbox.sealing import Changed, Sealer, waiting
 from provider_gateway.inbox.sets import Ready, Rules, Seen, Waiting
 from provider_gateway.inbox.spool import Parts, Spool, Stamp
-from provider_gateway.inbox.storage import Expected, StorageFailed, StoredUploads, is_id
+from provider_gateway.inbox.storage import Expected, StoredUploads, is_id
+from provider_gateway.inbox.store import StorageFailed
 
 _END_OF_ZIP: Final = b"PK\x05\x06"
 _END_OF_ZIP64: Final = b"PK\x06\x06"
