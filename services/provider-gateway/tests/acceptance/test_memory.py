@@ -24,7 +24,7 @@ STUDENTS = (400, 1600)
 PAGE = 100
 KEYS_BYTES = 450
 """What may be kept of each record: its key and fingerprint, twice while they are sorted, and the stream they come in,
-which the store that plays along here makes in this very process. A record takes more than twice as much."""
+which the store that plays along here makes in this very process."""
 ONE_OF_EACH = tuple({face.kind: face for face in FACES}.values())
 
 
