@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import msgspec
 import psutil
+from history import History, Served, StoreWatch, watching_store
 from pydantic import SecretStr
 
 from homeroom.bus import Message
@@ -67,17 +68,51 @@ class Installation:
         """The service processes."""
         return [child for child in psutil.Process(self.process.pid).children() if "-m" in child.cmdline()]
 
+    def frozen(self) -> list[psutil.Process]:
+        """Processes that a fault point has stopped, seconds included."""
+        found = []
+        for child in psutil.process_iter():
+            with suppress(psutil.Error):
+                if child.status() == psutil.STATUS_STOPPED and str(self.faultpoints) in child.environ().get(
+                    "HOMEROOM_FAULTPOINTS", ""
+                ):
+                    found.append(child)
+        return found
+
     def kill(self, package: str, role: str) -> None:
         """Kill -9 one service process; the installation starts it again."""
         for child in self.services():
             if child.cmdline()[-2:] == [package, role]:
                 child.send_signal(signal.SIGKILL)
 
-    def arm(self, point: str) -> Path:
-        """Let the next process that reaches a fault point die there; the file is gone once that happened."""
+    def arm(self, point: str, order: str = "kill") -> Path:
+        """Let the next process that reaches a fault point die there, or `stop`; the file is gone once that happened."""
         path = self.faultpoints / point
-        path.touch()
+        draft = path.with_suffix(".draft")
+        draft.write_text(order, "utf-8")
+        draft.rename(path)
         return path
+
+    @contextmanager
+    def second(self, *roles: tuple[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """One more process of each of these roles, with the settings of the first; ended with Ctrl-C's signal."""
+        started = []
+        with (self.data / "logs" / "second.log").open("ab") as log:
+            for package, role in roles:
+                first = next(child for child in self.services() if child.cmdline()[-2:] == [package, role])
+                started.append(subprocess.Popen(first.cmdline(), env=first.environ(), stdout=log, stderr=log))
+        try:
+            yield started
+        finally:
+            for process in started:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+            for process in started:
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(10)
 
     def logs(self) -> str:
         """Everything the services have logged."""
@@ -85,12 +120,14 @@ class Installation:
 
 
 @contextmanager
-def running_installation(folder: Path, kafka: str | None = None) -> Iterator[Installation]:
+def running_installation(
+    folder: Path, kafka: str | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[Installation]:
     """Start `homeroom up` as a user would, wait until it is ready, and stop it with Ctrl-C."""
     port = free_port()
     data, faultpoints = folder / "data", folder / "faultpoints"
     faultpoints.mkdir(parents=True)
-    environment = {**os.environ, **QUICK, "HOMEROOM_FAULTPOINTS": str(faultpoints)}
+    environment = {**os.environ, **QUICK, **(settings or {}), "HOMEROOM_FAULTPOINTS": str(faultpoints)}
     if kafka:
         environment["HOMEROOM_KAFKA"] = kafka
     command = [
@@ -132,6 +169,8 @@ class Watcher:
     """subject → (version, active)."""
     seen: list[tuple[str, str, str]]
     """(id, type, subject) of every record event, repeats included."""
+    history: History | None = None
+    """Where every event is noted, if somebody judges it."""
 
     async def handle(self, messages: Any) -> None:
         """Take a batch of `roster-events`."""
@@ -141,7 +180,11 @@ class Watcher:
     def take(self, message: Message) -> None:
         """Fold one event in."""
         kind, subject = message.headers["ce_type"], message.headers["ce_subject"]
-        if message.key != self.integration_id or kind.startswith("homeroom.sync."):
+        if message.key != self.integration_id:
+            return
+        if self.history is not None:
+            self.history.deliver("product", message.offset, message.key, message.headers, message.value)
+        if kind.startswith("homeroom.sync."):
             return
         version = msgspec.json.decode(message.value)["version"]
         self.seen.append((message.headers["ce_id"], kind, subject))
@@ -171,6 +214,12 @@ class SyncedDistrict:
     async def sync(self, seconds: float = 60, *, mode: str = "full") -> dict[str, Any]:
         """Run now and wait for the end, whatever dies meanwhile."""
         return await self.wait(await self.start(mode), seconds)
+
+    async def approve(self, run: dict[str, Any], action: str = "all") -> dict[str, Any]:
+        """Approve what a run holds, and wait for what comes of it."""
+        decision = {"plan": run["hold"]["plan"], "action": action}
+        await self.client.call("POST", f"/v1/runs/{run['id']}/approve", json=decision)
+        return await self.wait(run["id"])
 
     async def start(self, mode: str = "full") -> str:
         """Ask for a run until there is one."""
@@ -228,7 +277,13 @@ class SyncedDistrict:
 
 @asynccontextmanager
 async def synced_district(
-    installation: Installation, *, students: int = 60, seed: int = 7, auth: str = "oauth1", **options: Any
+    installation: Installation,
+    *,
+    students: int = 60,
+    seed: int = 7,
+    auth: str = "oauth1",
+    history: History | None = None,
+    **options: Any,
 ) -> AsyncIterator[SyncedDistrict]:
     """A small district with an integration, watched; nothing is synced yet."""
     settings = Settings(
@@ -243,7 +298,7 @@ async def synced_district(
         integration_id = await client.create_integration(
             organization, connection_of(sandbox, auth), options={"sync_parents": True, **options}
         )
-        watcher = Watcher(integration_id, {}, [])
+        watcher = Watcher(integration_id, {}, [], history)
         consumer = bus.consumer([ROSTER_EVENTS.name], watcher.handle, group=None, start="earliest")
         consuming = asyncio.create_task(consumer.run())
         try:
@@ -263,3 +318,74 @@ def connection_of(sandbox: Sandbox, auth: str = "oauth1", **other: str) -> dict[
         **({"token_url": sandbox.token_url} if auth == "oauth2" else {}),
         **other,
     }
+
+
+@dataclass
+class RecordedDistrict(SyncedDistrict):
+    """A district of which everything is written down, to be judged at the end (`checkers`)."""
+
+    history: History
+    store: StoreWatch
+
+    def note_truth(self) -> None:
+        """Write down what the provider has from now on."""
+        district = self.sandbox.district
+        self.history.provide(self.integration_id, len(district.history), district, COLLECTIONS)
+
+    def advance_day(self) -> None:
+        """Let a day go by."""
+        self.sandbox.district.advance_day()
+        self.note_truth()
+
+    async def wait(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
+        """Wait for a run's end, and write down what it was shown and what it says."""
+        books = self.sandbox.district.collections
+        shown = {collection: len(books[collection]) for collection in COLLECTIONS}
+        self.history.note(Served(integration=self.integration_id, run=run_id, records=shown))
+        run = await super().wait(run_id, seconds)
+        self.history.end(run)
+        return run
+
+    async def come_to_rest(self, seconds: float = 40) -> None:
+        """Wait until nothing is on its way any more, and write down what the store holds."""
+        await self.wait_for_events(seconds)
+        await self.wait_for_silence(seconds, silent=0.2)
+        for run in (await self.client.call("GET", f"/v1/integrations/{self.integration_id}/runs"))["items"]:
+            if run["finished_at"] and run["id"] not in self.history.ended:  # whoever asked for it never heard its id
+                self.history.end(run)
+        await self.store.read_runs(self.history, self.integration_id)
+        await self.store.rest(self.history, self.integration_id)
+
+    async def wait_for_silence(self, seconds: float = 40, silent: float = 0.6) -> None:
+        """Wait until nobody sends or works: longer than a worker is silent between two heartbeats.
+
+        Only the bus on Postgres is looked into; on Kafka the events that came have to do.
+        """
+        deadline, since, before = time.monotonic() + seconds, time.monotonic(), None
+        while time.monotonic() < deadline:
+            now = await self.store.read_bus()
+            if now is None:
+                return
+            if now != before or now.waiting:
+                since, before = time.monotonic(), now
+            if time.monotonic() - since > silent:
+                return
+            await asyncio.sleep(0.1)
+        msg = f"the bus did not fall silent within {seconds:.0f} s"
+        raise AssertionError(msg)
+
+
+@asynccontextmanager
+async def recorded_district(
+    installation: Installation, history: History, **options: Any
+) -> AsyncIterator[RecordedDistrict]:
+    """A small district of which everything is written down; nothing is synced yet."""
+    async with (
+        watching_store(installation.database_url) as store,
+        synced_district(installation, seed=history.seed, history=history, **options) as found,
+    ):
+        district = RecordedDistrict(
+            found.sandbox, found.client, found.integration_id, found.watcher, history=history, store=store
+        )
+        district.note_truth()
+        yield district

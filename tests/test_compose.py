@@ -192,14 +192,11 @@ def test_secrets_fit_together(secrets: Path) -> None:
 
 
 def test_uploads_are_shared_by_those_who_need_them(compose: Json) -> None:
-    """The gateway's containers share one volume of uploads, workers read it only, and all of them know where it is."""
+    """The gateway's containers share one volume of uploads, and all of them know where it is."""
     mounted = {name: found["volumes"] for name, found in compose["services"].items() if name.startswith("provider")}
     place = "uploads:/var/lib/homeroom/uploads"
-    assert mounted == {
-        "provider-gateway": [place],
-        "provider-gateway-inbox": [place],
-        "provider-gateway-worker": [f"{place}:ro"],
-    }
+    roles = ("provider-gateway", "provider-gateway-inbox", "provider-gateway-worker")
+    assert mounted == {name: [place] for name in roles}
     for name in mounted:
         assert compose["services"][name]["environment"]["HOMEROOM_UPLOADS_URL"] == place.partition(":")[2]
     assert "mkdir --parents --mode=1777 /var/lib/homeroom/uploads" in (ROOT / "deploy/Dockerfile").read_text()
@@ -211,9 +208,10 @@ def test_the_inbox_knows_its_host_key(secrets: Path) -> None:
     assert f"ssh-ed25519 {told}" in fingerprints((secrets / "sftp-host-key").read_text())
 
 
-def test_an_older_installation_gets_a_host_key_only(prepared: Path, secrets: Path) -> None:
-    """Preparing an installation from before the inbox adds the host key and leaves every other secret as it is."""
-    later = {secrets / "sftp-host-key", secrets / "sftp-host-key-fingerprint"}
+def test_an_older_installation_gets_what_came_later(prepared: Path, secrets: Path) -> None:
+    """Preparing an older installation adds the secrets that stand for themselves and leaves all others as they are."""
+    names = ("sftp-host-key", "sftp-host-key-fingerprint", "alert-signing-key", "smtp-password")
+    later = {secrets / name for name in names}
     for path in later:
         path.unlink()
     before = {path.name: path.read_text() for path in secrets.iterdir()}
@@ -274,6 +272,7 @@ def test_only_the_origin_and_the_inbox_are_published(compose: Json) -> None:
         "origin",
         "provider-gateway-inbox",
         "provider-gateway-worker",
+        "sync-scheduler-worker",
     }
     assert compose["networks"]["inside"]["internal"] is True
 

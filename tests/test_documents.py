@@ -70,7 +70,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 def test_every_code_is_described() -> None:
     """The list of codes has each of them once, with its words."""
-    listed = re.findall(r"^\| `([A-Z_0-9]+)` \|", (DOCS / "codes.md").read_text("utf-8"), re.MULTILINE)
+    listed = re.findall(r"^## `([A-Z_0-9]+)`$", (DOCS / "codes.md").read_text("utf-8"), re.MULTILINE)
     assert listed == list(Code)
 
 

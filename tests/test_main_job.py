@@ -80,14 +80,16 @@ async def test_guardians_stay_away_unless_asked_for(on_postgres: Installation) -
 
 
 async def test_what_is_switched_off_goes(on_postgres: Installation) -> None:
-    """Demographics and guardians that are no longer asked for leave the store at the next sync (B2, B5)."""
+    """Demographics and guardians that are not asked for any more leave the store once that is approved (B2, B5)."""
     async with synced_district(on_postgres, students=30, sync_demographics=True) as district:
         first = await district.sync()
         options = {"sync_parents": False, "sync_demographics": False}
         await district.client.call("PATCH", f"/v1/integrations/{district.integration_id}", json={"options": options})
-        second = await district.sync()
+        held = await district.sync()
+        second = await district.approve(held)
         users = await district.client.list_records("users", district.integration_id)
 
+        assert held["code"] == "GUARD_DELETE_HOLD", held
         assert first["counts"]["demographics"]["added"] > 0
         assert second["state"] == "succeeded", second
         assert second["counts"]["demographics"]["removed"] == first["counts"]["demographics"]["added"]

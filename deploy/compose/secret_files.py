@@ -45,7 +45,12 @@ def make_later_secrets(folder: Path) -> dict[str, str]:
     """Secrets that belong to nothing else, so that one may be made for an installation that has the others."""
     there = folder / "sftp-host-key"
     key = there.read_text("utf-8") if there.exists() else make_host_keys()
-    return {"sftp-host-key": key, "sftp-host-key-fingerprint": fingerprints(key)[0].split()[1]}
+    return {
+        "sftp-host-key": key,
+        "sftp-host-key-fingerprint": fingerprints(key)[0].split()[1],
+        "alert-signing-key": secrets.token_urlsafe(32),
+        "smtp-password": "",
+    }
 
 
 def write_secrets(folder: Path) -> bool:

@@ -20,14 +20,16 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert LocalSecrets.load(_folder(tmp_path / "other")).admin_secret != made.admin_secret
 
 
-def test_an_older_installation_gets_a_host_key_once(tmp_path: Path) -> None:
-    """Secrets from before the SFTP inbox are kept, and get a host key that stays the same from then on."""
+def test_an_older_installation_gets_what_came_later_once(tmp_path: Path) -> None:
+    """Secrets from before the inbox and alerts are kept, and get the keys for them that stay the same from then on."""
     made = LocalSecrets.load(tmp_path)
-    old = {name: getattr(made, name) for name in made.__struct_fields__ if name != "sftp_host_key"}
+    later = ("sftp_host_key", "alert_signing_key")
+    old = {name: getattr(made, name) for name in made.__struct_fields__ if name not in later}
     (tmp_path / "secrets.json").write_bytes(msgspec.json.encode(old))
     again = LocalSecrets.load(tmp_path)
     assert again == LocalSecrets.load(tmp_path)
     assert fingerprints(again.sftp_host_key) != fingerprints(made.sftp_host_key)
+    assert len(again.alert_signing_key) >= 32
     assert {name: getattr(again, name) for name in old} == old
 
 

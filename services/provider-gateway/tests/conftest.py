@@ -101,7 +101,11 @@ class FakeStore:
         """The endpoints the gateway uses."""
         base = "/v1/fingerprints/{integration}/{collection}"
         return Starlette(
-            routes=[Route(base, self._stream), Route(f"{base}/ids", self._ids, methods=["POST"])],
+            routes=[
+                Route("/v1/fingerprints/{integration}/class-members", self._members, methods=["POST"]),
+                Route(base, self._stream),
+                Route(f"{base}/ids", self._ids, methods=["POST"]),
+            ],
         )
 
     def ids(self, collection: str) -> set[str]:
@@ -117,6 +121,8 @@ class FakeStore:
         staged: dict[tuple[str, str], int] = {}
         for chunk in chunks:
             held = self.records[chunk.collection]
+            if chunk.removal_reason == "unproved":
+                continue
             for number, record in enumerate(msgspec.json.decode(chunk.records)):
                 fingerprint = int.from_bytes(chunk.fingerprints[number * 8 :][:8], "big", signed=True)
                 if staged.get((chunk.collection, record["sourcedId"]), fingerprint) > fingerprint:
@@ -136,6 +142,24 @@ class FakeStore:
         ]
         body = b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"".join(rows) + (b"" if self.cut else b"\xff\xff")
         return Response(body, self.status, {"x-homeroom-apply": str(self.basis)}, "application/octet-stream")
+
+    async def _members(self, request: Request) -> Response:
+        asked = await request.json()
+        section, users = asked["class_sourced_id"], set(asked["user_sourced_ids"])
+        belongs = {
+            "classes": lambda sourced_id, _: sourced_id == section,
+            "users": lambda sourced_id, _: sourced_id in users,
+            "enrollments": lambda _, record: record["classSourcedId"] == section,
+        }
+        held = {
+            collection: {
+                sourced_id: str(fingerprint)
+                for sourced_id, (fingerprint, record) in self.records[collection].items()
+                if belong(sourced_id, msgspec.json.decode(record))
+            }
+            for collection, belong in belongs.items()
+        }
+        return JSONResponse({"basis": self.basis, "held": held})
 
     async def _ids(self, request: Request) -> Response:
         wanted = set((await request.json())["keys"])

@@ -1,13 +1,19 @@
 """The gateway against the sandbox district: everything it serves arrives, nothing else, and trouble has its code."""
 
 import time
+import zipfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from homeroom.codes import Code
+from homeroom.ids import new_id
 from homeroom.messages import FetchAbandoned, FetchCompleted
+from provider_gateway.inbox.folder import FolderStore
+from provider_gateway.inbox.storage import StoredUploads
 from sandbox_district import faults
 from sandbox_district.server import Sandbox, create_district, running_sandbox
 
@@ -196,10 +202,12 @@ async def test_singles_that_are_never_found(gateway: Any, sandbox: Sandbox) -> N
 
 @pytest.mark.parametrize("change", ["delete", "insert"])
 async def test_pages_that_shift(gateway: Any, sandbox: Sandbox, change: Literal["delete", "insert"]) -> None:
-    """Records that slip between two pages while somebody edits are not taken for gone."""
+    """Records that slip between two pages while somebody edits are not taken for gone, and the shift is told."""
     await gateway.sync(options=EVERYTHING)
     sandbox.faults.replace(faults.Shift(path="/enrollments", change=change))
-    await gateway.sync(options=EVERYTHING, page_size=50)
+    outcome = await gateway.sync(options=EVERYTHING, page_size=50)
+    told = [issue.collection for issue in outcome.completed.issues if issue.code is Code.PAGE_SHIFT_DETECTED]
+    assert told == ["enrollments"]
     held = gateway.store.ids("enrollments")
     assert set(sandbox.district.active("enrollments")) - held <= {
         one for one in sandbox.district.active("enrollments") if one.startswith("!")
@@ -255,3 +263,22 @@ async def test_sync_classes_off(gateway: Any, sandbox: Sandbox) -> None:
 
     assert gateway.store.ids("users")
     assert not any(path.endswith(("/courses", "/classes", "/enrollments")) for path in sandbox.requests)
+
+
+async def test_answers_are_kept_where_asked_for(gateway: Any, sandbox: Sandbox, tmp_path: Path) -> None:
+    """With `keep_received` every page of a run is kept to be downloaded, of a failed one too; without it none is."""
+    gateway.uploads = uploads = StoredUploads(FolderStore(tmp_path))
+    await gateway.sync(options=EVERYTHING)
+    assert await uploads.received.integrations() == []
+
+    good = gateway.job(keep_received=True, run_id=str(new_id()))
+    outcome = await gateway.sync(job=good)
+    sandbox.faults.replace(faults.HtmlLogin(path="/enrollments"))
+    bad = gateway.job(keep_received=True, run_id=str(new_id()))
+    assert (await gateway.run(job=bad)).failure is not None
+
+    assert await uploads.received.ids(gateway.integration_id) == [bad.run_id, good.run_id]
+    with zipfile.ZipFile(await uploads.received.fetch(gateway.integration_id, good.run_id, tmp_path)) as archive:
+        bodies = [archive.read(name) for name in archive.namelist() if "-users" in name]
+    served = {user["sourcedId"] for body in bodies for user in msgspec.json.decode(body)["users"]}
+    assert len(served) == outcome.reports["users"].served > 0

@@ -20,6 +20,7 @@ from homeroom.messages import (
     FetchCompleted,
     FetchStarted,
     RemovalReason,
+    Terms,
     to_changes,
 )
 from homeroom.roster import Class, Enrollment, Org, Record, Role, User, encode_record, fingerprint, record_key
@@ -46,6 +47,7 @@ class Gateway:
     integration_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     organization_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     provider: str = "oneroster"
+    terms: Terms = field(default_factory=Terms)
     run_number: int = 0
     basis: int = 0
 
@@ -55,6 +57,7 @@ class Gateway:
         removals: Mapping[str, Sequence[str]] | None = None,
         *,
         configured: Mapping[str, Sequence[str]] | None = None,
+        unproved: Mapping[str, Sequence[str]] | None = None,
         reason: RemovalReason = "absent",
         served: Mapping[str, int] | None = None,
         chunk_records: int = 2,
@@ -62,9 +65,13 @@ class Gateway:
         whole: bool = True,
         basis: int | None = None,
         attempt: int = 1,
+        terms: Terms | None = None,
         **completed: Any,
     ) -> list[Message]:
-        """All messages of one fetch; `configured` are removals because of the integration's options."""
+        """All messages of one fetch; `configured` are removals because of the integration's options.
+
+        `unproved` were not seen, and not proved gone. Without `terms` the gateway's own count.
+        """
         self.run_number += attempt == 1
         run_id, fetch_id = str(uuid.UUID(int=self.run_number)), uuid.uuid4().hex
         common = {"run_id": run_id, "run_number": self.run_number, "attempt": attempt, "fetch_id": fetch_id}
@@ -75,6 +82,7 @@ class Gateway:
                 organization_id=self.organization_id,
                 basis=self.basis if basis is None else basis,
                 provider=self.provider,
+                terms=terms or self.terms,
             )
         ]
         chunks: list[dict[str, Any]] = []
@@ -87,6 +95,7 @@ class Gateway:
         gone: list[tuple[Mapping[str, Sequence[str]], RemovalReason]] = [
             (removals or {}, reason),
             (configured or {}, "configuration"),
+            (unproved or {}, "unproved"),
         ]
         for collection, ids, why in [(name, ids, why) for some, why in gone for name, ids in some.items()]:
             keys = b"".join(record_key(sourced_id) for sourced_id in ids)
@@ -96,7 +105,7 @@ class Gateway:
             for seq, chunk in enumerate(chunks)
         ]
         counts = {collection: len(records) for collection, records in upserts.items()}
-        removed = {*(removals or {}), *(configured or {})}
+        removed = {*(removals or {}), *(configured or {}), *(unproved or {})}
         counts |= {collection: 1 for collection in removed if collection not in counts} | dict(served or {})
         reports = {
             collection: CollectionReport(
@@ -106,6 +115,7 @@ class Gateway:
                 added=(added := len({record.sourced_id for record in upserts.get(collection, ())})),
                 unchanged=max(0, count - len(upserts.get(collection, ()))),
                 filtered=len(upserts.get(collection, ())) - added,
+                unconfirmed=len((unproved or {}).get(collection, ())),
             )
             for collection, count in counts.items()
         }

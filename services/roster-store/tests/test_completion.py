@@ -260,7 +260,7 @@ async def test_fetches_staged_before_a_migration_are_fetched_again(
         completed = FetchCompleted(
             run_id="r", run_number=1, attempt=1, fetch_id="f", integration_id=integration_id, chunks=1, collections={}
         )
-        fact = await complete_fetch(database, completed)
+        (fact,) = await complete_fetch(database, completed)
 
         assert isinstance(fact, Failed)
         assert (fact.code, fact.again) == (Code.RUN_INCOMPLETE, True)

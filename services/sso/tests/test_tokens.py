@@ -83,22 +83,23 @@ async def test_wrong_secrets_are_refused(service: Any, client_id: str, secret: s
 
 
 @pytest.mark.parametrize(
-    ("form", "status", "error"),
+    ("form", "status", "error", "code"),
     [
-        ([("grant_type", "password")], 400, "unsupported_grant_type"),
-        ([], 400, "invalid_request"),
-        ([("grant_type", "client_credentials")] * 2, 400, "invalid_request"),
-        ([("grant_type", "client_credentials")], 401, "invalid_client"),
+        ([("grant_type", "password")], 400, "unsupported_grant_type", "GRANT_UNSUPPORTED"),
+        ([], 400, "invalid_request", "REQUEST_INVALID"),
+        ([("grant_type", "client_credentials")] * 2, 400, "invalid_request", "REQUEST_INVALID"),
+        ([("grant_type", "client_credentials")], 401, "invalid_client", "CLIENT_INVALID"),
     ],
 )
 async def test_wrong_requests_are_told_in_the_standards_words(
-    service: Any, form: list[tuple[str, str]], status: int, error: str
+    service: Any, form: list[tuple[str, str]], status: int, error: str, code: str
 ) -> None:
-    """RFC 6749 §5.2 says what each mistake is called."""
+    """RFC 6749 §5.2 says what each mistake is called; our own code stands beside it."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = await service.client.post("/oauth2/token", content=urlencode(form), headers=headers)
 
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    body = answer.json()
+    assert (answer.status_code, body["error"], body["code"]) == (status, error, code)
 
 
 @pytest.mark.parametrize("authorization", ["Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Bearer x", "Basic /w=="])

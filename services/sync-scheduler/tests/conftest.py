@@ -13,8 +13,9 @@ import pytest
 
 from homeroom.bus import Message
 from homeroom.bus.postgres import PostgresBus
+from homeroom.codes import Code
 from homeroom.db import Database
-from homeroom.messages import TOPICS, SyncFact, to_facts
+from homeroom.messages import TOPICS, Applied, Claimed, Failed, SyncFact, to_facts
 from homeroom.migrate import migrate
 from homeroom.secrets import SealingKeys, generate_key
 from homeroom.testing.tokens import TestIssuer, calling
@@ -200,3 +201,24 @@ async def run_id(client: httpx2.AsyncClient, integration: dict[str, Any]) -> str
 def unknown_id() -> str:
     """An id nobody has."""
     return str(uuid.uuid4())
+
+
+@pytest.fixture
+def end_run(
+    client: httpx2.AsyncClient, integration: dict[str, Any], hear: Callable[..., Awaitable[None]]
+) -> Callable[..., Awaitable[str]]:
+    """Begins a run of the integration and ends it, well or with a code."""
+
+    async def end(code: Code | None = None, *, again: bool = False) -> str:
+        answer = await client.post(f"/v1/integrations/{integration['id']}/runs", json={})
+        run_id = str(answer.raise_for_status().json()["run_id"])
+        about: dict[str, Any] = {"run_id": run_id, "integration_id": integration["id"], "at": datetime.now(UTC)}
+        await hear(Claimed(attempt=1, worker="w", fetch_id="a", **about))
+        if code:
+            await hear(Failed(attempt=1, code=code, detail="The provider said no.", again=again, **about))
+        else:
+            counts: dict[str, Any] = {"students": 0, "teachers": 0, "classes": 0}
+            await hear(Applied(attempt=1, fetch_id="a", apply=1, collections={}, **counts, **about))
+        return run_id
+
+    return end

@@ -92,6 +92,8 @@ async def test_the_usual_way(
         "removed": 2,
         "filtered": 0,
         "quarantined": 1,
+        "held": 0,
+        "unconfirmed": 0,
     }
     assert [run[name] for name in ("matched_students", "matched_teachers", "imported_classes", "unmatched_users")] == [
         8,
@@ -99,7 +101,8 @@ async def test_the_usual_way(
         3,
         0,
     ]
-    assert run["progress"] == {"served": {"users": 10, "classes": 3}, "pages": 2}
+    known = {"served": {"users": 10, "classes": 3}, "pages": 2, "reading": [], "percent": 100.0, "estimated_end": None}
+    assert run["progress"] | known == run["progress"]
     assert run["started_at"] <= run["finished_at"]
     assert [entry["step"] for entry in log["entries"]] == ["asked", "published", "claimed", "fetched", "applied"]
     assert log["issues"] == [
@@ -113,6 +116,27 @@ async def test_the_usual_way(
             "detail": None,
         }
     ]
+
+
+async def test_progress(client: httpx2.AsyncClient, facts: Facts, integration: dict[str, Any], run_id: str) -> None:
+    """While a fetch goes on, a run shows what is being read, how much of it came, and when it may end (C10)."""
+    claimed, _, progress, *_ = _story(run_id, integration["id"])
+    await facts.handle(_wrap([claimed]))
+    before = (await _look(client, run_id))[0]["progress"]
+    come = msgspec.structs.replace(progress, stated={"users": 30, "classes": 10}, reading=("users",))
+    await facts.handle(_wrap([come]))
+    after = (await _look(client, run_id))[0]["progress"]
+
+    assert before == {
+        "served": {},
+        "pages": 0,
+        "reading": [],
+        "rate": None,
+        "stated": None,
+        "percent": None,
+        "estimated_end": None,
+    }
+    assert (after["reading"], after["stated"], after["percent"]) == (["users"], 40, 32.5)
 
 
 async def test_incomplete_schools(

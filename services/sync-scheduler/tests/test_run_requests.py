@@ -22,6 +22,19 @@ async def test_start(client: httpx2.AsyncClient, integration: dict[str, Any]) ->
     shown = {
         "id": run_id,
         "integration_id": integration["id"],
+        "kind": "sync",
+        "evaluate": False,
+        "hold": None,
+        "plan": None,
+        "slot": None,
+        "restores": None,
+        "links": {
+            "integration": f"/v1/integrations/{integration['id']}",
+            "log": f"/v1/runs/{run_id}/log",
+            "plan": None,
+            "changes": None,
+            "received": None,
+        },
         "state": "queued",
         "code": None,
         "message": "The run waits for a worker",
@@ -52,7 +65,8 @@ async def test_start_without_body(client: httpx2.AsyncClient, integration: dict[
     ("body", "field"),
     [
         ({"mode": "delta"}, "body.mode"),
-        ({"evaluate": True}, "body.evaluate"),
+        ({"options": {"sync_parents": True}}, "body.options"),
+        ({"evaluate": True, "options": {"sync_parent": True}}, "body.options.sync_parent"),
         ({"evaluate": "no"}, "body.evaluate"),
         ({"force": True}, "body.force"),
     ],
@@ -60,7 +74,7 @@ async def test_start_without_body(client: httpx2.AsyncClient, integration: dict[
 async def test_wrong_fields(
     client: httpx2.AsyncClient, integration: dict[str, Any], body: dict[str, Any], field: str
 ) -> None:
-    """Unknown, wrong and not yet offered fields are refused by name, and no run begins."""
+    """Unknown and wrong fields, and other options without an evaluation, are refused by name, and no run begins."""
     path = f"/v1/integrations/{integration['id']}/runs"
     answer = await client.post(path, json=body)
 
@@ -105,6 +119,18 @@ async def test_one_after_the_other(client: httpx2.AsyncClient, integration: dict
 
     assert [run["id"] for run in first["items"] + second["items"]] == ids[::-1]
     assert (first["more"], second["more"]) == (True, False)
+
+
+async def test_filters(client: httpx2.AsyncClient, integration: dict[str, Any], run_id: str) -> None:
+    """Runs can be listed by state and by kind; what is neither is refused."""
+    path = f"/v1/integrations/{integration['id']}/runs"
+    await client.post(f"/v1/runs/{run_id}/cancel")
+    evaluation = (await client.post(path, json={"evaluate": True})).json()["run_id"]
+    queries = ({"kind": "evaluation"}, {"kind": "sync", "state": "cancelled"}, {"state": "held"})
+    found = [[run["id"] for run in (await client.get(path, params=query)).json()["items"]] for query in queries]
+
+    assert found == [[evaluation], [run_id], []]
+    assert (await client.get(path, params={"state": "done"})).json()["code"] == "REQUEST_INVALID"
 
 
 async def test_cancel(client: httpx2.AsyncClient, run_id: str) -> None:

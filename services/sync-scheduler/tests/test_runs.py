@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from homeroom.codes import Code
 from homeroom.messages import (
@@ -26,19 +23,9 @@ from homeroom.messages import (
     Progress,
     RecordIssue,
 )
-from sync_scheduler.runs import (
-    ACTIVE,
-    Entry,
-    Limits,
-    Outcome,
-    Run,
-    State,
-    Stop,
-    cancel,
-    hear,
-    list_incomplete_schools,
-    supervise,
-)
+from sync_scheduler.run_ends import list_incomplete_schools
+from sync_scheduler.runs import Entry, Limits, Outcome, Run, State, Stop
+from sync_scheduler.transitions import cancel, hear, supervise
 
 NOW = datetime(2026, 9, 1, 18, 0, tzinfo=UTC)
 LIMITS = Limits(attempts=3, silence=timedelta(seconds=60), first_pause=timedelta(seconds=5))
@@ -400,59 +387,3 @@ def test_applied_after_the_end() -> None:
     assert outcome.run is lost
     assert outcome.entry is not None
     assert outcome.entry.step == "applied late"
-
-
-attempts = st.integers(1, 5)
-fetches = st.sampled_from(["a", "b", "c"])
-reports = st.builds(CollectionReport, quarantined=st.integers(0, 1), unconfirmed=st.integers(0, 1))
-modes = st.sampled_from(["full", "delta"])
-mode_codes = st.sampled_from([None, Code.DELTA_DRIFT, Code.CLEVER_EVENTS_GAP])
-all_facts = st.one_of(
-    st.builds(claimed, attempts, fetches),
-    st.builds(progress, attempts, fetches, st.integers(0, 9)),
-    st.builds(fetched, attempts, fetches, modes, mode_codes),
-    st.builds(applied, attempts, fetches, reports, modes, mode_code=mode_codes),
-    st.builds(held, attempts),
-    st.builds(
-        failed, attempts, st.sampled_from([Code.PROV_5XX, Code.RUN_CANCELLED, Code.RUN_OVERTAKEN]), again=st.booleans()
-    ),
-)
-events = st.lists(st.one_of(all_facts, st.just("cancel"), st.integers(0, 4000)), max_size=40)
-
-
-@settings(deadline=None)
-@given(events)
-def test_exactly_one_end(happened: Sequence[Fact | str | int]) -> None:
-    """Whatever comes, in any order and however often, a run ends once by its deadline and stays as it ended."""
-    run, now, ends = fresh(), NOW, []
-    for event in [*happened, 6 * 3600, *happened]:
-        if isinstance(event, int):
-            now += timedelta(seconds=event)
-            outcome = supervise(run, now=now, limits=LIMITS)
-        elif isinstance(event, str):
-            outcome = cancel(run, now=now)
-        else:
-            outcome = hear(run, event, now=now, limits=LIMITS)
-        if not run.active:
-            assert outcome.run is run
-        elif not outcome.run.active:
-            ends.append(outcome.run.state)
-            assert outcome.run.finished_at == now
-            assert (outcome.run.code is None) == (outcome.run.state is State.SUCCEEDED)
-        assert outcome.run.attempt >= run.attempt
-        if outcome.run.state is not run.state:
-            assert outcome.entry is not None
-        run = outcome.run
-
-    assert ends == [run.state]
-    assert run.state not in ACTIVE
-
-
-@settings(deadline=None)
-@given(st.lists(all_facts, max_size=20))
-def test_hearing_twice_changes_nothing(facts: list[Fact]) -> None:
-    """A fact that is delivered twice in a row leaves the run as the first time did."""
-    run = fresh()
-    for fact in facts:
-        run = hear(run, fact, now=NOW, limits=LIMITS).run
-        assert hear(run, fact, now=NOW, limits=LIMITS).run == run

@@ -31,6 +31,7 @@ from homeroom.messages import (
 from homeroom.secrets import SealingKeys
 from sync_scheduler.facts import Facts
 from sync_scheduler.runs import Limits
+from sync_scheduler.starts import StartLimits
 from sync_scheduler.ticking import Ticking
 
 Read = Callable[[str], Awaitable[list[Message]]]
@@ -98,7 +99,8 @@ async def test_three_replicas(
         runs.append((await client.post(path, json={})).json()["run_id"])
     for run_id in runs[:5]:
         await client.post(f"/v1/runs/{run_id}/cancel")
-    replicas = [Ticking(database, bus, Limits(), tick_seconds=0.5) for _ in range(3)]
+    roomy = StartLimits(host_runs=100)
+    replicas = [Ticking(database, bus, Limits(), tick_seconds=0.5, starts=roomy) for _ in range(3)]
     for _ in range(3):
         await asyncio.gather(*(replica.send_due() for replica in replicas))
 

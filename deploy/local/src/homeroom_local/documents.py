@@ -30,7 +30,7 @@ import sync_scheduler.app
 import sync_scheduler.settings
 from homeroom import messages, telemetry
 from homeroom.bus import MAX_MESSAGE_BYTES, Topic, deadletter
-from homeroom.codes import Code
+from homeroom.codes import ACTORS, Code
 from homeroom.events import SPEC_VERSION, SYNC_APPLIED, AppliedData, event_type
 from homeroom.roster import ENTITY_NAMES, RECORD_TYPES
 from homeroom.secrets import generate_key
@@ -125,13 +125,19 @@ def fill(text: str, name: str, content: str) -> str:
 
 
 def describe_codes() -> str:
-    """Every code with its words."""
-    rows = ((f"`{code}`", code.entry.title, code.entry.cause, code.entry.next_step) for code in Code)
-    table = _to_table(("code", "what happened", "why", "what to do next"), rows)
-    return (
-        "# Codes\n\nWhat runs, records, API answers and dead letters are marked with. A code keeps its meaning for "
-        "ever; its words may be improved.\n\nWritten by `make docs` from `homeroom/codes.py`.\n\n" + table + "\n"
-    )
+    """Every code with its words, under a heading of its own to be linked to."""
+    parts = [
+        "# Codes",
+        "What runs, records, schedules, answers and dead letters are marked with. A code keeps its meaning for ever.",
+        "Written by `make docs` from `homeroom/codes.py`.",
+        "| who can act | who that is |\n| --- | --- |\n"
+        + "\n".join(f"| {who} | {meaning} |" for who, meaning in ACTORS.items()),
+    ]
+    for code in Code:
+        entry = code.entry
+        told = f"**{entry.title}.** {entry.cause}\n\nWho can act: {entry.who}. What to do next: {entry.next_step}"
+        parts.append(f"## `{code}`\n\n{told}")
+    return "\n\n".join(parts) + "\n"
 
 
 def describe_settings() -> str:
@@ -250,6 +256,15 @@ CHANNELS = (
         ("provider-gateway", "roster-store"),
         ("sync-scheduler",),
         get_args(messages.SyncFact),
+    ),
+    Channel(
+        "roster-commands",
+        messages.ROSTER_COMMANDS,
+        "integration id",
+        "What was decided about a held plan, and runs to be undone.",
+        ("sync-scheduler",),
+        ("roster-store",),
+        get_args(messages.StoreCommand),
     ),
     Channel(
         "tenancy",

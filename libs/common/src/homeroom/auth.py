@@ -35,7 +35,19 @@ MAX_TOKEN_CHARACTERS: Final = 8_000
 
 ADMIN: Final = "admin"
 FINGERPRINTS: Final = "fingerprints.read"
-SCOPES: Final = frozenset({ADMIN, "integrations.read", "integrations.write", "runs.write", "roster.read", FINGERPRINTS})
+SCOPES: Final = frozenset(
+    {
+        ADMIN,
+        "integrations.read",
+        "integrations.write",
+        "runs.write",
+        "runs.approve",
+        "classes.refresh",
+        "licenses.write",
+        "roster.read",
+        FINGERPRINTS,
+    }
+)
 """Every scope there is; `admin` includes all others but the gateway's own."""
 ONEROSTER_SCOPES: Final = frozenset(
     f"https://purl.imsglobal.org/spec/or/{version}/scope/{name}.readonly"

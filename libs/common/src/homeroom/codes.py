@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+Actor = Literal["district", "admin", "provider", "operations", "caller", "nobody"]
+ACTORS: dict[Actor, str] = {
+    "district": "the school district, in its SIS or at its provider",
+    "admin": "whoever looks after the integration here",
+    "provider": "the support of ClassLink, Clever or whoever runs the server",
+    "operations": "those who run Homeroom",
+    "caller": "whoever sent the request",
+    "nobody": "it passes, or is settled by itself",
+}
+"""Who can do something about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +28,7 @@ class CodeEntry:
     title: str
     cause: str
     next_step: str
+    who: Actor
 
 
 class Code(StrEnum):
@@ -68,6 +81,24 @@ class Code(StrEnum):
     CSV_STALE = "CSV_STALE"
     OPTIONS_NEED_BULK = "OPTIONS_NEED_BULK"
     PEOPLE_UNMATCHED = "PEOPLE_UNMATCHED"
+    GUARD_DELETE_HOLD = "GUARD_DELETE_HOLD"
+    GUARD_UPDATE_HOLD = "GUARD_UPDATE_HOLD"
+    GUARD_REKEY_SUSPECTED = "GUARD_REKEY_SUSPECTED"
+    GUARD_QUARANTINE_RATE = "GUARD_QUARANTINE_RATE"
+    FIRST_RUN_APPROVAL = "FIRST_RUN_APPROVAL"
+    HOLD_DISCARDED = "HOLD_DISCARDED"
+    HOLD_EXPIRED = "HOLD_EXPIRED"
+    HOLD_REPLACED = "HOLD_REPLACED"
+    HOLD_LOST = "HOLD_LOST"
+    RESTORE_IMPOSSIBLE = "RESTORE_IMPOSSIBLE"
+    TAKEN_OVER = "TAKEN_OVER"
+    LICENSE_INACTIVE = "LICENSE_INACTIVE"
+    SLOT_SKIPPED = "SLOT_SKIPPED"
+    SLOT_MISSED = "SLOT_MISSED"
+    SYNC_STALE = "SYNC_STALE"
+    CLASS_NOT_FOUND = "CLASS_NOT_FOUND"
+    CLASS_NOT_TAUGHT = "CLASS_NOT_TAUGHT"
+    REFRESH_UNSUPPORTED = "REFRESH_UNSUPPORTED"
     # why a record is quarantined or noted
     RECORD_NO_ID = "RECORD_NO_ID"
     RECORD_INVALID = "RECORD_INVALID"
@@ -97,6 +128,16 @@ class Code(StrEnum):
     PROVIDER_UNFIT = "PROVIDER_UNFIT"
     ANSWER_PENDING = "ANSWER_PENDING"
     INTEGRATION_DELETED = "INTEGRATION_DELETED"
+    INTEGRATION_PAUSED = "INTEGRATION_PAUSED"
+    SCHEDULE_IMPOSSIBLE = "SCHEDULE_IMPOSSIBLE"
+    ZONE_UNKNOWN = "ZONE_UNKNOWN"
+    NOTHING_HELD = "NOTHING_HELD"
+    PLAN_CHANGED = "PLAN_CHANGED"
+    HOLD_DECIDED = "HOLD_DECIDED"
+    PLAN_GONE = "PLAN_GONE"
+    REFRESH_THROTTLED = "REFRESH_THROTTLED"
+    LINK_INVALID = "LINK_INVALID"
+    TAKEOVER_UNFIT = "TAKEOVER_UNFIT"
     SECRET_REQUIRED = "SECRET_REQUIRED"  # noqa: S105 - the name of a code, not a secret
     ENDPOINT_REFUSED = "ENDPOINT_REFUSED"
     CONFIRMATION_REQUIRED = "CONFIRMATION_REQUIRED"
@@ -107,7 +148,6 @@ class Code(StrEnum):
     # why a message went to the dead letters
     MESSAGE_UNREADABLE = "MESSAGE_UNREADABLE"
     MESSAGE_FAILED = "MESSAGE_FAILED"
-    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
 
     @property
     def entry(self) -> CodeEntry:
@@ -120,137 +160,166 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "The provider refused the credentials",
         "The client id or secret is wrong, was changed at the provider, or the signature method does not fit.",
         "Ask the district for the current client id and secret, enter them and run the sync again.",
+        "district",
     ),
     Code.AUTH_EXPIRED: CodeEntry(
         "The provider's token ran out and could not be renewed",
         "The provider accepted the credentials at first and refused them later in the same run.",
         "Run the sync again; if it repeats, ask the provider whether the credentials were changed.",
+        "district",
     ),
     Code.PROV_UNREACHABLE: CodeEntry(
         "The provider could not be reached",
         "The host name does not resolve, or nothing answers at that address and port.",
         "Check the endpoint URL for typing errors and ask the district whether the server is up.",
+        "admin",
     ),
     Code.PROV_TLS: CodeEntry(
         "The provider's certificate is not valid",
         "The certificate has expired, is self-signed or belongs to another host, so we sent nothing.",
         "Ask the district or provider to install a valid certificate; we never skip this check.",
+        "district",
     ),
     Code.PROV_TIMEOUT: CodeEntry(
         "The provider did not answer in time",
         "A page was not delivered within its deadline, several times in a row.",
         "Run the sync again outside the provider's busy hours; if it repeats, ask the provider.",
+        "admin",
     ),
     Code.PROV_RATE_LIMITED: CodeEntry(
         "The provider asked us to slow down for too long",
         "It kept answering 429 although we waited as it asked.",
         "Run the sync again later, or ask the provider to raise the limit.",
+        "admin",
     ),
     Code.PROV_5XX: CodeEntry(
         "The provider reports an error of its own",
         "It kept answering with a 5xx status after several tries.",
         "Run the sync again later; if it repeats, give the provider the time and the path in the run's log.",
+        "provider",
     ),
     Code.PROV_SCOPE: CodeEntry(
         "The provider does not share everything that is needed",
         "It refused one of the collections (403) with credentials it otherwise accepts.",
         "Ask the district to share the collection named in the run's log with this application.",
+        "district",
     ),
     Code.PROV_NOT_FOUND: CodeEntry(
         "There is no OneRoster service at this endpoint",
         "The address answers 404 for a collection every OneRoster provider has.",
         "Check the endpoint URL; it may be the server's root or end in /ims/oneroster/v1p1.",
+        "admin",
     ),
     Code.PROV_BAD_PAYLOAD: CodeEntry(
         "The provider's answer could not be understood",
         "A page was cut off, was not JSON, or did not hold a list of records.",
         "Run the sync again; if it repeats, give the provider the path and page in the run's log.",
+        "provider",
     ),
     Code.PROV_PAGINATION: CodeEntry(
         "The provider's pages have no end",
         "It served far more pages than its own count or our limit allows, or the same page again and again.",
         "Give the provider the path in the run's log.",
+        "provider",
     ),
     Code.GUARD_EMPTY_COLLECTION: CodeEntry(
         "A collection that was not empty arrived empty",
         "The provider served no records where the last sync had some. Nothing was changed.",
         "Ask the district whether its export failed; when the records are back, run the sync again.",
+        "district",
     ),
     Code.RECORDS_QUARANTINED: CodeEntry(
         "Some records could not be understood",
         "They are listed with id, collection and reason; each keeps its last good value.",
         "Correct the listed records in the SIS; the next sync takes them up by itself.",
+        "district",
     ),
     Code.REMOVALS_UNCONFIRMED: CodeEntry(
         "Some records were missing, but that they are gone could not be proved",
         "The provider's pages and its counts do not agree, so what was missing was kept.",
         "Nothing to do now; the next complete sync decides. If it repeats, ask the provider about its counts.",
+        "nobody",
     ),
     Code.SECRET_UNREADABLE: CodeEntry(
         "The stored credentials could not be opened",
         "They were sealed to a key this gateway does not hold.",
         "Enter the secret again, or give the gateway its earlier key.",
+        "admin",
     ),
     Code.STORE_UNAVAILABLE: CodeEntry(
         "The roster store did not answer",
         "What is stored could not be read, so nothing could be compared.",
         "Nothing to do; the run is tried again by itself. If it repeats, see the runbook of the roster store.",
+        "nobody",
     ),
     Code.RUN_INCOMPLETE: CodeEntry(
         "Part of what was fetched did not reach the store",
         "A message was lost or could not be read, so the picture was not applied.",
         "Nothing to do; the run is tried again by itself. If it repeats, look at the dead letters.",
+        "nobody",
     ),
     Code.RUN_OVERTAKEN: CodeEntry(
         "A newer run took over",
         "A newer run or attempt of the same integration was heard of first.",
         "Look at the newer run.",
+        "nobody",
     ),
     Code.RUN_LOST: CodeEntry(
         "The worker of this run was lost several times",
         "It stopped reporting and every further attempt ended the same way.",
         "Run the sync again; operations should look at the gateway's logs for the run's id.",
+        "operations",
     ),
     Code.RUN_DEADLINE: CodeEntry(
         "The run took longer than it may",
         "It did not finish before its deadline.",
         "Run the sync again; if the provider is that slow every time, raise the deadline.",
+        "admin",
     ),
     Code.RUN_CANCELLED: CodeEntry(
-        "The run was cancelled", "Somebody cancelled it before it was applied.", "Run the sync again when wanted."
+        "The run was cancelled",
+        "Somebody cancelled it before it was applied.",
+        "Run the sync again when wanted.",
+        "admin",
     ),
     Code.RUN_INTERNAL: CodeEntry(
         "The run failed for a reason of our own",
         "Something we did not foresee happened; the roster was not changed.",
         "Run the sync again; operations find the cause in the logs under the run's id.",
+        "operations",
     ),
     Code.WORKER_STOPPED: CodeEntry(
         "The worker was stopped while the run was under way",
         "It was shut down or replaced, and the run did not finish within its grace period.",
         "Nothing to do; the run is tried again by itself.",
+        "nobody",
     ),
     Code.SSRF_BLOCKED: CodeEntry(
         "An address led somewhere it may not",
         "The provider's address, or a redirection it sent, leads to a private network, to another host or away "
         "from https.",
         "Enter the provider's own public https address; Homeroom never follows a redirection.",
+        "admin",
     ),
     Code.PROV_CHANGED: CodeEntry(
         "The provider's data changed while they were read",
         "The provider published a new version of the roster between the first and the last page, several times in "
         "a row.",
         "Run the sync again; choose an hour at which the district does not publish its roster.",
+        "admin",
     ),
     Code.PROV_PAUSED: CodeEntry(
         "The provider has paused this district",
         "The provider says that the district's data are paused, being repaired or not yet shared, so nothing "
         "missing means anything.",
         "Ask the district to resume its sync at the provider; the roster stays as it is until then.",
+        "district",
     ),
     Code.PROV_APP_DISABLED: CodeEntry(
         "The district has switched this application off",
         "The provider lists the application, but not as enabled for this district.",
         "Ask the district's admin to enable the application in the provider's console.",
+        "district",
     ),
     Code.DELTA_DRIFT: CodeEntry(
         "Increments from this provider can't be trusted",
@@ -258,21 +327,25 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "vanished without a word.",
         "Nothing; everything was compared and put right, and is compared at every sync until the integration is "
         "reset or edited.",
+        "nobody",
     ),
     Code.DELTA_UNSUPPORTED: CodeEntry(
         "This provider can't be asked for changes only",
         "It ignores the question for records modified since a date, or answers it wrongly.",
         "Nothing; everything is compared at every sync.",
+        "nobody",
     ),
     Code.DELTA_NOT_ENOUGH: CodeEntry(
         "Changes alone could not answer what the options ask",
         "An option depends on today's date or on other records, so records that did not change may have to come or go.",
         "Nothing; everything is compared at every sync.",
+        "nobody",
     ),
     Code.CLEVER_EVENTS_GAP: CodeEntry(
         "Clever no longer has the events since the last sync",
         "Clever keeps events for 30 days, and the last one that was seen is not among them.",
         "Nothing; everything was compared instead.",
+        "nobody",
     ),
     Code.SCHOOL_INCOMPLETE: CodeEntry(
         "The data of a school are incomplete",
@@ -280,235 +353,461 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "was refused by the provider.",
         "Ask the district to complete the school's data, or exclude the school; its records stay as they were and "
         "the other schools go on.",
+        "district",
     ),
     Code.GUARD_SCHOOL_MISSING: CodeEntry(
         "A school is missing",
         "A school that was there before is not served any more, though people and classes belong to it.",
         "Ask the district whether the school is still shared with this application; exclude it if it is to go. "
         "Its records stay as they were.",
+        "district",
     ),
     Code.UPLOAD_MISSING: CodeEntry(
         "There is no set of files to read",
         "No complete set of files was received for this integration, or the last one is older than files are kept.",
         "Have the district upload a complete set, over SFTP or by hand.",
+        "district",
     ),
     Code.UPLOAD_TOO_LARGE: CodeEntry(
         "The files are larger than allowed",
         "The upload has more bytes or more files than this installation takes.",
         "Upload only the OneRoster files; ask the operator to raise the limit if the district is really that large.",
+        "district",
     ),
     Code.SFTP_INCOMPLETE_SET: CodeEntry(
         "The set of files is not complete",
         "The manifest, or a file that it names, has not arrived, or is still being written.",
         "Upload what is missing; the sync begins by itself once the set is complete and at rest.",
+        "district",
     ),
     Code.SFTP_IO: CodeEntry(
         "The uploaded files could not be read",
         "The storage of uploads failed, or a file is not as it was received.",
         "Run the sync again; upload the set again if it repeats.",
+        "admin",
     ),
     Code.ZIP_UNSAFE: CodeEntry(
         "The archive is not safe to open",
         "It is damaged, encrypted, nested, holds links or paths that lead out of it, the same file twice, or "
         "unpacks to far more than it is.",
         "Make a plain zip with the OneRoster CSV files at its root and upload it again.",
+        "district",
     ),
     Code.CSV_MANIFEST: CodeEntry(
         "The manifest can't be used",
         "manifest.csv is missing, unreadable, or names a OneRoster version that does not exist.",
         "Export the set again, with a manifest of OneRoster 1.1 or 1.2.",
+        "district",
     ),
     Code.CSV_ENCODING: CodeEntry(
         "A file is not UTF-8",
         "OneRoster files are UTF-8; another encoding is refused, for guessing would put wrong letters into names.",
         "Export the file named in the run's log as UTF-8.",
+        "district",
     ),
     Code.CSV_HEADER: CodeEntry(
         "A file's header row is not OneRoster's",
         "A required column is missing, one appears twice, or there is no header at all.",
         "Export the file named in the run's log with the headers of the OneRoster specification.",
+        "district",
     ),
     Code.CSV_ROW: CodeEntry(
         "A row could not be read",
         "It has another number of cells than the header, a quote that is never closed, or a cell beyond all size.",
         "Correct the rows named in the run's log in the SIS; the record keeps its last good value.",
+        "district",
     ),
     Code.CSV_DELTA_GAP: CodeEntry(
         "Changes were uploaded without what they build on",
         "A delta set needs every set before it; one is missing, failed, or no bulk set was ever read.",
         "Upload a bulk set.",
+        "district",
     ),
     Code.CSV_STALE: CodeEntry(
         "The set of files is older than what was read before",
         "Its files were made before those of the last set that was applied.",
         "Upload the newest export; if an older state is really wanted, reset the integration first.",
+        "district",
     ),
     Code.OPTIONS_NEED_BULK: CodeEntry(
         "A delta set can't be read with these options",
         "Options that depend on dates, terms or schools need the whole roster to be decided.",
         "Have the district upload bulk sets, or switch these options off.",
+        "district",
     ),
     Code.PEOPLE_UNMATCHED: CodeEntry(
         "Some people could not be joined to the SIS's",
         "Their e-mail address is missing, unknown in the organization's roster, or belongs to several people there.",
         "Compare the people named in the list with the SIS; nothing is guessed.",
+        "admin",
+    ),
+    Code.GUARD_DELETE_HOLD: CodeEntry(
+        "An unusual number of records would be removed",
+        "More records than the limits allow are missing from the provider's picture, in the whole integration or in "
+        "one school. What was added or changed is applied; the removals wait.",
+        "Compare the numbers with what the district knows (a closed school, a new year); approve the plan if they are"
+        " right, discard it if the export was not whole.",
+        "admin",
+    ),
+    Code.GUARD_UPDATE_HOLD: CodeEntry(
+        "An unusual share of records would change",
+        "More records of a collection would change than the limit allows. Nothing was applied.",
+        "Look at the changes; approve the plan if the district meant them, discard it if not.",
+        "admin",
+    ),
+    Code.GUARD_REKEY_SUSPECTED: CodeEntry(
+        "The provider seems to have given everybody new ids",
+        "Many people would leave and as many arrive who have the same names, addresses or numbers. Nothing was "
+        "applied.",
+        "Ask the district whether its ids were changed. Approve the plan only if they were: everybody then begins "
+        "anew under the new id.",
+        "admin",
+    ),
+    Code.GUARD_QUARANTINE_RATE: CodeEntry(
+        "Too many records could not be understood",
+        "More records of a collection were refused than the limit allows, so what is missing from it is not believed."
+        " The removals wait.",
+        "Correct the listed records in the SIS and sync again; or approve the plan if the removals are right.",
+        "admin",
+    ),
+    Code.FIRST_RUN_APPROVAL: CodeEntry(
+        "The first picture waits to be approved",
+        "The integration is set to wait, so that somebody looks at the evaluation before the roster is made. Nothing "
+        "was applied.",
+        "Look at the evaluation, then approve or discard the plan.",
+        "admin",
+    ),
+    Code.HOLD_DISCARDED: CodeEntry(
+        "What was held was discarded",
+        "Somebody decided against the held plan; what of it was applied before stays.",
+        "Nothing; the next sync makes a new plan.",
+        "nobody",
+    ),
+    Code.HOLD_EXPIRED: CodeEntry(
+        "What was held was not decided in time",
+        "Nobody approved or discarded the held plan before it expired.",
+        "Run the sync again and decide about its plan.",
+        "admin",
+    ),
+    Code.HOLD_REPLACED: CodeEntry(
+        "A newer plan took the place of the held one",
+        "A later run made a new plan, which counts instead.",
+        "Look at the newer run.",
+        "nobody",
+    ),
+    Code.HOLD_LOST: CodeEntry(
+        "What was held is not there any more",
+        "The database was restarted after a crash or restored from a backup, and the held plan was lost with it.",
+        "Run the sync again; the new plan is judged anew.",
+        "admin",
+    ),
+    Code.RESTORE_IMPOSSIBLE: CodeEntry(
+        "The roster can't be brought back to that moment",
+        "The run was never applied, belongs to another integration, or the history that is needed is older than it is"
+        " kept.",
+        "Choose a later run, or sync again to take the provider's roster.",
+        "admin",
+    ),
+    Code.TAKEN_OVER: CodeEntry(
+        "Records of an earlier integration were taken over",
+        "This integration is set to take over a deleted one, and the provider names these records under the same ids.",
+        "Nothing; what the provider does not name stays with the earlier integration.",
+        "nobody",
+    ),
+    Code.LICENSE_INACTIVE: CodeEntry(
+        "There is no active license",
+        "The organization has no license that is valid now, so no sync starts.",
+        "Renew the license; the next sync follows by itself and makes up for what was left out.",
+        "admin",
+    ),
+    Code.SLOT_SKIPPED: CodeEntry(
+        "A scheduled sync was left out",
+        "The run before was still under way when the next one was due.",
+        "Nothing; if it repeats, choose a schedule with more room, or look at why runs take so long.",
+        "nobody",
+    ),
+    Code.SLOT_MISSED: CodeEntry(
+        "Scheduled syncs were missed and made up for by one",
+        "The scheduler was away, or the integration could not start, when they were due.",
+        "Nothing; one sync was started for all of them.",
+        "nobody",
+    ),
+    Code.SYNC_STALE: CodeEntry(
+        "No sync has succeeded for longer than two slots",
+        "The schedule's slots came and went without a success: runs were cancelled, skipped or never began.",
+        "Look at the integration's runs and its next slots, and start a sync.",
+        "admin",
+    ),
+    Code.CLASS_NOT_FOUND: CodeEntry(
+        "The provider has no such class",
+        "The class is not in the provider's roster, or is not shared with this application.",
+        "Check the class's sourcedId, or ask the district to share the class.",
+        "caller",
+    ),
+    Code.CLASS_NOT_TAUGHT: CodeEntry(
+        "The teacher does not teach this class",
+        "The provider does not list the teacher among the teachers of the class.",
+        "Refresh a class of your own, or ask the district to correct the SIS.",
+        "caller",
+    ),
+    Code.REFRESH_UNSUPPORTED: CodeEntry(
+        "This provider can't be asked for one class",
+        "Its data come as a whole, by file or by a feed of changes.",
+        "Run a sync of the integration instead.",
+        "caller",
     ),
     Code.RECORD_NO_ID: CodeEntry(
-        "A record has no sourcedId", "It can't be told from others.", "Give the record an id in the SIS."
+        "A record has no sourcedId", "It can't be told from others.", "Give the record an id in the SIS.", "district"
     ),
     Code.RECORD_INVALID: CodeEntry(
         "A record has the wrong shape",
         "A field holds another kind of value than OneRoster says.",
         "Correct the record in the SIS.",
+        "district",
     ),
     Code.FIELD_MISSING: CodeEntry(
-        "A required field is missing", "OneRoster requires it.", "Fill the field in the SIS."
+        "A required field is missing", "OneRoster requires it.", "Fill the field in the SIS.", "district"
     ),
     Code.FIELD_TOO_LONG: CodeEntry(
-        "A field is too long", "No honest value is that long.", "Shorten the value in the SIS."
+        "A field is too long", "No honest value is that long.", "Shorten the value in the SIS.", "district"
     ),
     Code.BAD_TEXT: CodeEntry(
         "A text holds characters that can't be stored",
         "NUL or half a surrogate pair.",
         "Enter the value again in the SIS.",
+        "district",
     ),
-    Code.BAD_DATE: CodeEntry("A date does not exist", "It is no calendar date.", "Correct the date in the SIS."),
+    Code.BAD_DATE: CodeEntry(
+        "A date does not exist", "It is no calendar date.", "Correct the date in the SIS.", "district"
+    ),
     Code.BAD_ENUM: CodeEntry(
         "A field holds a word OneRoster does not know",
         "The value is none of those the specification lists.",
         "Correct the value in the SIS.",
+        "district",
     ),
     Code.DUP_SOURCED_ID: CodeEntry(
         "The same sourcedId came more than once",
         "The first record was taken; usually a page moved while it was read.",
         "If it repeats every run, make the ids unique in the SIS.",
+        "district",
     ),
     Code.PAGE_SHIFT_DETECTED: CodeEntry(
         "The provider's data changed while it was read",
         "Counts differed between the first and the last page, so nobody was taken for gone.",
         "Nothing to do; the next sync completes the picture.",
+        "nobody",
     ),
     Code.REF_MISSING: CodeEntry(
         "A record points to one that is not there",
         "An enrollment names a person or class that was not served, was refused, or is gone.",
         "Ask the district to share what it points to, or to remove it; it is taken as soon as that is there.",
+        "district",
     ),
     Code.ID_REUSE_SUSPECTED: CodeEntry(
         "An id may have been given to somebody else",
         "A known sourcedId came back with another name, address and identifier.",
         "Ask the district whether the id was given to another person; the new values were taken.",
+        "district",
     ),
     Code.FIELD_MASKED: CodeEntry(
         "A field is masked or the same for everybody",
         "The district hides the field (as ClassLink's DataGuard does), or fills it with one value for all.",
         "Ask the district to share the field if it is needed; until then it is treated as absent and nobody is "
         "matched by it.",
+        "district",
     ),
     Code.REQUEST_INVALID: CodeEntry(
         "The request has unknown or wrong fields",
         "They are listed under `errors`.",
         "Correct the listed fields and send the request again.",
+        "caller",
     ),
     Code.TOKEN_MISSING: CodeEntry(
         "No access token was sent",
         "The Authorization header is missing or is no bearer token.",
         "Get a token from /oauth2/token and send it as `Authorization: Bearer …`.",
+        "caller",
     ),
     Code.TOKEN_INVALID: CodeEntry(
         "The access token is not valid",
         "It has expired, was altered or was issued by somebody else.",
         "Get a new token from /oauth2/token.",
+        "caller",
     ),
     Code.SCOPE_MISSING: CodeEntry(
         "The access token does not allow this",
         "It lacks the scope named in `detail`.",
         "Get a token with that scope, if your client may have it.",
+        "caller",
     ),
     Code.CLIENT_INVALID: CodeEntry(
         "The client is unknown or its secret is wrong",
         "The client id and secret do not fit together.",
         "Check both; a lost secret can't be shown again, only replaced.",
+        "caller",
     ),
     Code.GRANT_UNSUPPORTED: CodeEntry(
         "This way of getting a token is not offered",
         "Only client credentials are.",
         "Use grant_type=client_credentials.",
+        "caller",
     ),
     Code.NOT_FOUND: CodeEntry(
-        "There is nothing here", "The id is unknown, or not yours to see.", "Check the id and the path."
+        "There is nothing here", "The id is unknown, or not yours to see.", "Check the id and the path.", "caller"
     ),
     Code.METHOD_NOT_ALLOWED: CodeEntry(
-        "This path does not take that method", "See the OpenAPI document.", "Use a method the path offers."
+        "This path does not take that method", "See the OpenAPI document.", "Use a method the path offers.", "caller"
     ),
     Code.REQUEST_TOO_LARGE: CodeEntry(
         "The request is too large",
         "Its body has more bytes than this service reads.",
         "Send less at once; the limit stands in `detail`.",
+        "caller",
     ),
     Code.SCOPE_REFUSED: CodeEntry(
         "The client may not have this scope",
         "A scope was asked for that the client was not given.",
         "Ask for fewer scopes, or have an admin create a client with them.",
+        "caller",
     ),
     Code.CLIENT_EXISTS: CodeEntry(
-        "There is a client with this id", "Client ids are unique and are not used again.", "Choose another id."
+        "There is a client with this id",
+        "Client ids are unique and are not used again.",
+        "Choose another id.",
+        "caller",
     ),
     Code.PROVIDER_UNFIT: CodeEntry(
         "This kind of provider has no such thing",
         "The call is for integrations that are fed by files, or for those that are asked over the network.",
         "Use the call that fits the integration's provider.",
+        "caller",
     ),
     Code.ANSWER_PENDING: CodeEntry(
         "The provider has not answered yet",
         "The question was put to the provider, and its answer takes longer than a request may.",
         "Ask again in a moment; the same answer is then there.",
+        "caller",
     ),
     Code.SYNC_IN_PROGRESS: CodeEntry(
         "A run of this integration is under way",
         "An integration has one run at a time.",
         "Follow the run named in `run_id`; start another when it has ended.",
+        "caller",
     ),
     Code.INTEGRATION_DELETED: CodeEntry(
         "The integration was deleted",
         "Its people and classes are kept, but it gets no more updates.",
         "Create a new integration.",
+        "caller",
+    ),
+    Code.INTEGRATION_PAUSED: CodeEntry(
+        "The integration is paused",
+        "Somebody paused it; no sync starts until it is resumed or the pause ends.",
+        "Resume the integration, or wait for the end of the pause.",
+        "admin",
+    ),
+    Code.SCHEDULE_IMPOSSIBLE: CodeEntry(
+        "This schedule never comes due",
+        "It names a date that does not exist, or its times, window, blackout dates and school hours leave no moment.",
+        "Change the part that `detail` names.",
+        "caller",
+    ),
+    Code.ZONE_UNKNOWN: CodeEntry(
+        "There is no such time zone",
+        "The name is none of the IANA time zone database.",
+        "Write it like America/Chicago.",
+        "caller",
+    ),
+    Code.NOTHING_HELD: CodeEntry(
+        "Nothing of this run is held",
+        "The run is not held, or its plan was decided, replaced or has expired.",
+        "Look at the run; decide about the newest one that is held.",
+        "caller",
+    ),
+    Code.PLAN_CHANGED: CodeEntry(
+        "The plan is not the one that is held",
+        "The decision names another plan, or the roster changed since the plan was made.",
+        "Look at the plan that is held now and decide about that.",
+        "caller",
+    ),
+    Code.HOLD_DECIDED: CodeEntry(
+        "Somebody decided already",
+        "Each held plan can be decided once; the decision is in the run's log.",
+        "Look at the run.",
+        "caller",
+    ),
+    Code.PLAN_GONE: CodeEntry(
+        "The details of this plan are no longer kept",
+        "They are deleted some days after the plan was made or decided.",
+        "Run an evaluation to see what a sync would change now.",
+        "caller",
+    ),
+    Code.REFRESH_THROTTLED: CodeEntry(
+        "This was refreshed a moment ago",
+        "A class can be refreshed once in a few minutes, and an integration some times an hour.",
+        "Wait as long as `Retry-After` says.",
+        "caller",
+    ),
+    Code.LINK_INVALID: CodeEntry(
+        "This link can't be used",
+        "It is not known, was used already, was taken back, or is past its date.",
+        "Ask whoever sent it for a new one.",
+        "caller",
+    ),
+    Code.TAKEOVER_UNFIT: CodeEntry(
+        "These records can't be taken over",
+        "Only those of a deleted integration of the same organization can be, and by an integration that was never "
+        "synced.",
+        "Name a deleted integration of the organization, or leave it out.",
+        "caller",
     ),
     Code.SECRET_REQUIRED: CodeEntry(
         "The secret must be entered again",
         "Endpoint, client id or auth method changed, and a secret is only ever sent where it was entered for.",
         "Send the connection again with its secret.",
+        "caller",
     ),
     Code.ENDPOINT_REFUSED: CodeEntry(
         "This endpoint is not allowed",
         "It must be https and reachable on the public internet.",
         "Enter the provider's public https address.",
+        "caller",
     ),
     Code.CONFIRMATION_REQUIRED: CodeEntry(
-        "This needs an explicit confirmation", "`confirm` must be true.", 'Send {"confirm": true}.'
+        "This needs an explicit confirmation", "`confirm` must be true.", 'Send {"confirm": true}.', "caller"
     ),
     Code.CURSOR_INVALID: CodeEntry(
         "The cursor is not one of ours",
         "Cursors are opaque and come from an earlier answer.",
         "Send the cursor unchanged, or none to begin at the start.",
+        "caller",
     ),
-    Code.BUSY: CodeEntry("The service is at its limit", "All connections are in use.", "Try again in a few seconds."),
+    Code.BUSY: CodeEntry(
+        "The service is at its limit", "All connections are in use.", "Try again in a few seconds.", "caller"
+    ),
     Code.UNAVAILABLE: CodeEntry(
         "Something this service needs does not answer",
         "Its database, its bus or sso is away for the moment.",
         "Try again in a few seconds; if it repeats, see /readyz.",
+        "caller",
     ),
     Code.INTERNAL: CodeEntry(
         "Something went wrong on our side",
         "The cause stands in our logs under the request id.",
         "Try again; if it repeats, tell operations the request id.",
+        "operations",
     ),
     Code.MESSAGE_UNREADABLE: CodeEntry(
-        "A message could not be read", "It does not have the shape its topic carries.", "See the dead-letter runbook."
+        "A message could not be read",
+        "It does not have the shape its topic carries.",
+        "See the dead-letter runbook.",
+        "operations",
     ),
     Code.MESSAGE_FAILED: CodeEntry(
-        "A message failed every time it was handled", "The handler raised five times.", "See the dead-letter runbook."
-    ),
-    Code.MESSAGE_TOO_LARGE: CodeEntry(
-        "A message is larger than the bus carries", "Over 1,000,000 bytes.", "Split it; see the dead-letter runbook."
+        "A message failed every time it was handled",
+        "The handler raised five times.",
+        "See the dead-letter runbook.",
+        "operations",
     ),
 }

@@ -33,9 +33,19 @@ INQUIRY_TOPICS = tuple(Topic(inquiries_topic(region), partitions=3, retention_se
 CANCELLATIONS = Topic("sync-cancellations", partitions=1, retention_seconds=24 * 3600)
 ROSTER_CHANGES = Topic("roster-changes", partitions=12, retention_seconds=3 * 24 * 3600)
 SYNC_FACTS = Topic("sync-facts", partitions=6)
+ROSTER_COMMANDS = Topic("roster-commands", partitions=6)
 TENANCY = Topic("tenancy", partitions=1, compacted=True)
 ROSTER_EVENTS = Topic("roster-events", partitions=12)
-TOPICS = (*JOB_TOPICS, *INQUIRY_TOPICS, CANCELLATIONS, ROSTER_CHANGES, SYNC_FACTS, TENANCY, ROSTER_EVENTS)
+TOPICS = (
+    *JOB_TOPICS,
+    *INQUIRY_TOPICS,
+    CANCELLATIONS,
+    ROSTER_CHANGES,
+    SYNC_FACTS,
+    ROSTER_COMMANDS,
+    TENANCY,
+    ROSTER_EVENTS,
+)
 
 MAX_CHUNK_RECORDS = 500
 MAX_CHUNK_BYTES = 512 * 1024
@@ -59,6 +69,52 @@ class Options(_Plain, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sync_parents: bool = False
     sync_demographics: bool = False
     excluded_schools: tuple[str, ...] = ()
+
+
+class GuardLimits(_Plain, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From where on a change is unusual (C14). Shares are of what is held; both a share and a number must be passed."""
+
+    remove_share: float = 0.10
+    remove_least: int = 20
+    """Removals of a collection: more than the share and more than the number keep removals back."""
+    remove_most: int = 500
+    """More removals of a collection than this are kept back whatever their share."""
+    school_remove_share: float = 0.30
+    school_remove_least: int = 10
+    """The same within one school, whose removals alone are then kept back."""
+    change_share: float = 0.75
+    """Changed records of a collection: more than this share keep everything back."""
+    rekey_share: float = 0.20
+    """Added and removed people: where both are more than this share, and the same people, everything is kept back."""
+    quarantine_share: float = 0.05
+    quarantine_least: int = 20
+    """Quarantined records of a collection: more than both keep its removals back."""
+    small: int = 100
+    """Where fewer are held, shares mean nothing, and the numbers alone decide."""
+
+
+Purpose = Literal["sync", "evaluation", "refresh", "restore"]
+"""What a picture is for: to become the roster, to be looked at (C11), to refresh one class (C2), or to undo runs."""
+
+
+class Terms(_Plain, frozen=True, kw_only=True):
+    """What the store judges and applies a picture under; set by the scheduler, carried along by the gateway."""
+
+    purpose: Purpose = "sync"
+    guard: GuardLimits = GuardLimits()
+    approve_first: bool = False
+    """Whether the very first picture waits for somebody to approve it (C11)."""
+    additions_only: bool = False
+    """Whether nothing is ever removed."""
+    takes_over: str | None = None
+    """A deleted integration whose records become this one's where their sourcedIds are the same (C8)."""
+
+
+class ClassRef(_Plain, frozen=True, kw_only=True):
+    """The class a teacher wants refreshed; with a teacher, only one of their own (C2)."""
+
+    class_sourced_id: str
+    teacher_sourced_id: str | None = None
 
 
 Mode = Literal["full", "delta"]
@@ -119,6 +175,11 @@ class SyncJob(_Wire, frozen=True, kw_only=True, tag="sync-job"):
     """Of the last applied fetch. With mode `full` it serves to check that increments would have been right."""
     upload: UploadRef | None = None
     """The set of files to read, for providers that are fed by files."""
+    terms: Terms = Terms()
+    refresh: ClassRef | None = None
+    """With the purpose `refresh`: the one class to read."""
+    keep_received: bool = False
+    """Whether what the provider sends is kept for a while, to be downloaded."""
 
 
 class Inquiry(_Wire, frozen=True, kw_only=True, tag="inquiry"):
@@ -161,9 +222,11 @@ class FetchStarted(_Wire, frozen=True, kw_only=True, tag="fetch-started"):
     basis: int
     """The number of the apply whose result the fetch is compared with; 0 before the first."""
     provider: str = ""
+    terms: Terms = Terms()
 
 
-RemovalReason = Literal["tombstone", "absent", "confirmed", "configuration"]
+RemovalReason = Literal["tombstone", "absent", "confirmed", "configuration", "unproved"]
+"""`unproved`: not seen, and not proved gone; it goes only if a second complete run does not see it either."""
 
 
 class Chunk(_Wire, frozen=True, kw_only=True, tag="chunk"):
@@ -211,6 +274,8 @@ class CollectionReport(_Plain, frozen=True, kw_only=True):
     removed: int = 0
     unconfirmed: int = 0
     """Known records that were not seen and not proved gone; they stay."""
+    held: int = 0
+    """Removals kept back: by the guard until somebody decides, or for good where the integration only adds."""
     stated: int | None = None
     """How many the provider says there are, if it says so."""
     consistent: bool = False
@@ -275,7 +340,12 @@ class Progress(_Fact, frozen=True, kw_only=True, tag="progress"):
 
     fetch_id: str
     served: dict[str, int] = {}
+    """Records that came so far, by collection."""
     pages: int = 0
+    stated: dict[str, int] = {}
+    """How many there are, by collection, where the provider said so."""
+    reading: tuple[str, ...] = ()
+    """The collections that are being read."""
 
 
 class Fetched(_Fact, frozen=True, kw_only=True, tag="fetched"):
@@ -305,13 +375,73 @@ class Applied(_Fact, frozen=True, kw_only=True, tag="applied"):
     """As in `FetchCompleted`; None where the next fetch must not build on this one."""
 
 
+class HoldReason(_Plain, frozen=True, kw_only=True):
+    """One of the limits that were passed; without personal data."""
+
+    code: Code
+    sentence: str
+    """What was found, with its numbers and the limit."""
+    collection: str | None = None
+    school: str | None = None
+    """The sourcedId of the school it is about; None for the whole integration."""
+    count: int = 0
+    of: int = 0
+
+
 class Held(_Fact, frozen=True, kw_only=True, tag="held"):
-    """The guard keeps the picture back for a person to decide (C14)."""
+    """The guard keeps back what is dangerous of a plan until a person decides (C14).
+
+    With `everything` nothing was applied, and the counts are what would happen. Otherwise only removals wait
+    (`CollectionReport.held`), the rest was applied as `apply`.
+    """
 
     fetch_id: str
     code: Code
     detail: str
     collections: dict[str, CollectionReport]
+    plan: str = ""
+    """The hash of what waits; an approval names it."""
+    expires_at: datetime | None = None
+    everything: bool = True
+    reasons: tuple[HoldReason, ...] = ()
+    apply: int | None = None
+    issues: tuple[RecordIssue, ...] = ()
+    students: int = 0
+    teachers: int = 0
+    classes: int = 0
+    mode: Mode = "full"
+    mode_code: Code | None = None
+
+
+class Evaluated(_Fact, frozen=True, kw_only=True, tag="evaluated"):
+    """What a picture would change was found out, and nothing was changed (C11)."""
+
+    fetch_id: str
+    plan: str
+    collections: dict[str, CollectionReport]
+    reasons: tuple[HoldReason, ...] = ()
+    """Why the guard would hold it."""
+    configuration: int = 0
+    """How many of the removals come from the integration's options alone."""
+    issues: tuple[RecordIssue, ...] = ()
+    mode: Mode = "full"
+    mode_code: Code | None = None
+
+
+class HoldEnded(_Fact, frozen=True, kw_only=True, tag="hold-ended"):
+    """What was held is thrown away: discarded, expired, or replaced by a newer plan; the code says which."""
+
+    plan: str
+    code: Code
+
+
+class DecisionRefused(_Fact, frozen=True, kw_only=True, tag="decision-refused"):
+    """A decision could not be carried out; what is held stays held, unless a `HoldEnded` says otherwise."""
+
+    decision_id: str
+    plan: str
+    code: Code
+    detail: str
 
 
 class Failed(_Fact, frozen=True, kw_only=True, tag="failed"):
@@ -369,10 +499,42 @@ class UploadReceived(_Wire, frozen=True, kw_only=True, tag="upload-received"):
     """SHA-256 over the files' names and contents, in hex."""
 
 
-Fact = Claimed | Progress | Fetched | Applied | Held | Failed
+Fact = Claimed | Progress | Fetched | Applied | Held | Evaluated | HoldEnded | DecisionRefused | Failed
 """What moves a run."""
 SyncFact = Fact | Answered | UploadReceived
 """All that travels on `sync-facts`."""
+
+# ── roster-commands: scheduler → store ────────────────────────────────────────────────────────────────────────────
+
+
+class Decide(_Wire, frozen=True, kw_only=True, tag="decide"):
+    """Somebody decided about a held plan. It counts once, for exactly this plan, while the roster is as it was."""
+
+    decision_id: str
+    run_id: str
+    attempt: int
+    integration_id: str
+    plan: str
+    action: Literal["approve", "additions", "discard", "expire"]
+    """All of it; all but its removals; nothing of it; nothing of it because nobody decided in time."""
+    by: str
+    """Who decided: the subject of their access token."""
+    at: datetime
+
+
+class Restore(_Wire, frozen=True, kw_only=True, tag="restore"):
+    """Bring the roster back to what it was before a run, as a picture of its own with guard and events."""
+
+    run_id: str
+    run_number: int
+    attempt: int
+    integration_id: str
+    organization_id: str
+    before_run_id: str
+    terms: Terms
+
+
+StoreCommand = Decide | Restore
 
 # ── tenancy: scheduler → store, sso (compacted) ───────────────────────────────────────────────────────────────────
 
@@ -416,6 +578,7 @@ _CANCELLATIONS = msgspec.json.Decoder(CancelRun)
 _CHANGES: msgspec.json.Decoder[RosterChange] = msgspec.json.Decoder(RosterChange)
 _INQUIRIES = msgspec.json.Decoder(Inquiry)
 _FACTS: msgspec.json.Decoder[SyncFact] = msgspec.json.Decoder(SyncFact)
+_COMMANDS: msgspec.json.Decoder[StoreCommand] = msgspec.json.Decoder(StoreCommand)
 _TENANCY: msgspec.json.Decoder[TenancyState] = msgspec.json.Decoder(TenancyState)
 
 T = TypeVar("T")
@@ -453,6 +616,11 @@ def read_fact(message: Message) -> SyncFact:
     return _decode(_FACTS, message)
 
 
+def read_command(message: Message) -> StoreCommand:
+    """Decode a command to the store; `Reject` if it can't be read."""
+    return _decode(_COMMANDS, message)
+
+
 def read_tenancy(message: Message) -> TenancyState:
     """Decode a tenancy state; `Reject` if it can't be read."""
     return _decode(_TENANCY, message)
@@ -481,6 +649,11 @@ def to_changes(change: RosterChange) -> Outgoing:
 def to_facts(fact: SyncFact) -> Outgoing:
     """A fact, in the order of its integration."""
     return Outgoing(SYNC_FACTS.name, fact.integration_id, _encode(fact))
+
+
+def to_commands(command: StoreCommand) -> Outgoing:
+    """A command to the store, in the order of its integration."""
+    return Outgoing(ROSTER_COMMANDS.name, command.integration_id, _encode(command))
 
 
 def to_tenancy(state: TenancyState) -> Outgoing:

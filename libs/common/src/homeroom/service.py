@@ -46,7 +46,7 @@ PING_SECONDS: Final = 2.0
 DRAIN_SECONDS: Final = 20
 """How long requests under way may take to finish once the process is asked to end."""
 STOP_SECONDS: Final = 30.0
-"""How long a worker's main may take to return, and each background task to end."""
+"""How long a worker's main may take to return unless it says otherwise, and each background task to end."""
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 64
 EXIT_CONFIG: Final = 78
@@ -304,8 +304,17 @@ def run_api(app: FastAPI, settings: Settings) -> NoReturn:
     _run(app.state.name, settings, main)
 
 
-def run_worker(name: str, settings: Settings, main: Callable[[Parts, asyncio.Event], Awaitable[None]]) -> NoReturn:
-    """Run `main` until it returns, which it does when the event is set; probes and metrics are served beside it."""
+def run_worker(
+    name: str,
+    settings: Settings,
+    main: Callable[[Parts, asyncio.Event], Awaitable[None]],
+    *,
+    stop_seconds: float = STOP_SECONDS,
+) -> NoReturn:
+    """Run `main` until it returns, which it does when the event is set; probes and metrics are served beside it.
+
+    Once the event is set, `main` has `stop_seconds` to return.
+    """
 
     async def work() -> bool:
         stop = asyncio.Event()
@@ -318,7 +327,7 @@ def run_worker(name: str, settings: Settings, main: Callable[[Parts, asyncio.Eve
                 answer_problems(app)
                 await parts.open("probes", _serving(app, settings.host, settings.health_port, settings.port_file))
             log.info("working")
-            await _within_bounds(main(parts, stop), stop)
+            await _within_bounds(main(parts, stop), stop, stop_seconds)
             log.info("stopping")
         return not parts.failed
 
@@ -384,13 +393,13 @@ def _heed_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, heed)
 
 
-async def _within_bounds(work: Awaitable[None], stop: asyncio.Event) -> None:
+async def _within_bounds(work: Awaitable[None], stop: asyncio.Event, seconds: float) -> None:
     """Wait for the work, but not for ever once it should stop. Raises what the work raises, or TimeoutError."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait_for(working, STOP_SECONDS if not working.done() else None)
+        await asyncio.wait_for(working, seconds if not working.done() else None)
     finally:
         stopping.cancel()
 

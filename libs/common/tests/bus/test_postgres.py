@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 import uuid
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeroom.bus import Bus, BusError, BusUnavailable, Outgoing, Topic
+from homeroom.bus import postgres as bus_module
 from homeroom.bus.postgres import PostgresBus
 from homeroom.bus.postgres_consumer import share_of
 from homeroom.embedded import EmbeddedPostgres
@@ -50,6 +53,38 @@ class TestPostgresBus(BusContract):
         rows = await fetch(address, 'SELECT shard, count(*), min("offset"), max("offset") FROM bus.messages GROUP BY 1')
         assert sum(count for _, count, _, _ in rows) == 1500
         assert all((first, last) == (0, count - 1) for _, count, first, last in rows)
+
+    async def test_who_freezes_while_it_writes_blocks_nobody_for_long(
+        self, address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Others write to the same partition once a session has passed, and the frozen one writes when it wakes."""
+        append = bus_module._append
+        frozen = threading.Event()
+
+        async def freeze(connection: Any, rows: Any) -> str:
+            transaction = await append(connection, rows)
+            if threading.current_thread() is threading.main_thread() and not frozen.is_set():
+                frozen.set()
+                time.sleep(2.5)  # noqa: ASYNC251 - as SIGSTOP does: nothing of this process goes on
+            return transaction
+
+        async def publish_elsewhere() -> float:
+            async with PostgresBus.open(address) as other:
+                frozen.wait(10)
+                began = time.monotonic()
+                await other.publish(Outgoing("t", "k", b"other"))
+                return time.monotonic() - began
+
+        monkeypatch.setattr(bus_module, "_append", freeze)
+        async with PostgresBus.open(address, bus_module.Settings(session=1.0)) as bus:
+            await bus.ensure_topics([Topic("t", partitions=1)])
+            elsewhere = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(publish_elsewhere())))
+            await asyncio.sleep(0.5)  # the other has opened its bus
+            await bus.publish(Outgoing("t", "k", b"frozen"))
+            took = await elsewhere
+        assert took < 2.2, "the other waited until the frozen one woke"
+        rows = await fetch(address, 'SELECT value FROM bus.messages ORDER BY "offset"')
+        assert [bytes(row["value"]) for row in rows] == [b"other", b"frozen"]
 
     async def test_commit_with_unknown_outcome(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """When the connection breaks after COMMIT arrived, the messages are not written a second time."""

@@ -55,6 +55,17 @@ def find_nested(district: District, parent: str, sourced_id: str, name: str) -> 
     return {key: record for key, record in records.items() if belongs(record)}
 
 
+def find_of_class(district: District, school: str, section: str, name: str) -> dict[str, Record] | None:
+    """The records at `/schools/{school}/classes/{section}/{name}`; None if there is no such path, or no such class."""
+    found = district.collections["classes"].get(section)
+    if found is None or found["school"]["sourcedId"] != school:
+        return None
+    if name == "enrollments":
+        belongs = _refers("class")(district, section)
+        return {key: one for key, one in district.collections["enrollments"].items() if belongs(one)}
+    return find_nested(district, "classes", section, name) if name in ("students", "teachers") else None
+
+
 def _refers(field: str) -> Callable[[District, str], Belongs]:
     """Records whose field refers to the parent, alone or in a list."""
 

@@ -15,14 +15,14 @@ from sandbox_district.access import Access
 from sandbox_district.district import District
 from sandbox_district.faults import Fault, Faults, Listing
 from sandbox_district.filters import list_fields, read_filter, read_path
-from sandbox_district.oneroster_resources import RESOURCES, find_nested
+from sandbox_district.oneroster_resources import RESOURCES, find_nested, find_of_class
 from sandbox_district.oneroster_versions import ONEROSTER_1P1, Version
 from sandbox_district.records import Record
 from sandbox_district.replies import Reply, describe_status, reply_error, reply_json
 
 TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 - a path, no secret
 DEFAULT_LIMIT: Final = 100
-_NESTED: Final = 3
+_NESTED: Final = (3, 5)
 
 
 class TokenFace:
@@ -81,7 +81,8 @@ class OneRosterFace:
 
     async def _serve_roster(self, request: Request) -> Response:
         segments = _split_path(request, self._version.base)
-        name, nested = segments[-1 if len(segments) == _NESTED else 0], len(segments) == _NESTED
+        nested = len(segments) in _NESTED
+        name = segments[-1 if nested else 0]
         faults = self._faults.strike(f"/{request.path_params['path']}", single=len(segments) > 1 and not nested)
         reply = await _intervene(faults)
         if reply is None:
@@ -105,6 +106,10 @@ class OneRosterFace:
                 return self._read_single(resource.collection, resource.single, records.get(sourced_id), faults)
             case [parent, sourced_id, name] if (
                 found := find_nested(self._district, parent, sourced_id, name)
+            ) is not None:
+                return self._read_page(request, RESOURCES[name].collection, found, faults)
+            case ["schools", school, "classes", section, name] if (
+                found := find_of_class(self._district, school, section, name)
             ) is not None:
                 return self._read_page(request, RESOURCES[name].collection, found, faults)
         return reply_error(404, "unknownobject", "There is no such collection or object.")

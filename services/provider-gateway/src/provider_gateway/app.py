@@ -14,11 +14,12 @@ from homeroom.auth import TokenSource, Verifier
 from homeroom.bus.opening import open_bus
 from homeroom.clock import SystemClock
 from homeroom.secrets import SealingKeys
-from homeroom.service import Parts, create_app, run_api, run_roles, run_worker
+from homeroom.service import STOP_SECONDS, Parts, create_app, run_api, run_roles, run_worker
 from homeroom.settings import SettingsError
 from provider_gateway.api import router
 from provider_gateway.gates import HostGates
 from provider_gateway.inbox.api import router as uploads_router
+from provider_gateway.inbox.downloads import router as downloads_router
 from provider_gateway.inbox.host_key import make_host_keys
 from provider_gateway.inbox.process import check_inbox, open_desk, take_in
 from provider_gateway.inbox.storage import NoUploads, open_uploads
@@ -44,7 +45,7 @@ def build(settings: GatewaySettings, verifier: Verifier | None = None) -> FastAP
         name=NAME,
         title="Homeroom provider gateway",
         settings=settings.model_copy(update={"max_body_bytes": body_bytes}),
-        routers=[router, uploads_router],
+        routers=[router, uploads_router, downloads_router],
         open_parts=open_parts,
         verifier=verifier,
     )
@@ -98,7 +99,12 @@ def _run_worker() -> None:
     settings = GatewaySettings.load()
     check_bus(settings)
     read_keys(settings)
-    run_worker(NAME, settings, lambda parts, stop: work(settings, parts, stop))
+    run_worker(
+        NAME,
+        settings,
+        lambda parts, stop: work(settings, parts, stop),
+        stop_seconds=settings.grace_seconds + STOP_SECONDS,
+    )
 
 
 def _run_inbox() -> None:

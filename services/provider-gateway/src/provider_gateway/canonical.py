@@ -55,6 +55,10 @@ class Canonical:
         """Where a record begins in `body`."""
         return int(self.ends[number - 1]) + 1 if number else 0
 
+    def list_ids(self) -> list[str]:
+        """The sourcedIds of the records."""
+        return [self.sourced_id(number) for number in range(len(self))]
+
     def only(self, chosen: NDArray[np.bool_]) -> Canonical:
         """Some of the records, by a mask."""
         numbers = np.nonzero(chosen)[0].tolist()

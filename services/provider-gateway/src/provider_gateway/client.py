@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx2
 import msgspec
 
 from homeroom.codes import Code
+from homeroom.egress import AddressRefused, check_public, read_address
 from homeroom.telemetry import FETCH_BYTES, FETCH_PAGES, FETCH_RETRIES, get_logger, span
-from provider_gateway.addresses import check_public, read_address
 from provider_gateway.failures import ProviderError
 from provider_gateway.gates import HostGate, HostGates, Pace
 from provider_gateway.signing import Answer
+
+if TYPE_CHECKING:
+    from provider_gateway.recording import Recording
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -98,6 +101,8 @@ class PoliteClient:
         self._checked: set[bytes] = set()
         self._reached = False
         self.traffic = Traffic()
+        self.recording: Recording | None = None
+        """Where answers are kept, if they are."""
 
     @classmethod
     @asynccontextmanager
@@ -121,7 +126,8 @@ class PoliteClient:
 
     def address(self, text: str) -> httpx2.URL:
         """An address as entered by an admin; ENDPOINT_REFUSED if it can't be one of a provider."""
-        return read_address(text, allow_private=self._allow_private)
+        with _told_as_trouble():
+            return read_address(text, allow_private=self._allow_private)
 
     async def get(
         self,
@@ -156,6 +162,8 @@ class PoliteClient:
                 pace.heed(answer.headers)
             self._judge(answer, path, url)
             self.traffic.bytes += len(answer.body)
+            if self.recording is not None:
+                await self.recording.keep(path, answer.body)
             if not quiet:
                 FETCH_PAGES.labels(self._provider).inc()
                 FETCH_BYTES.labels(self._provider).inc(len(answer.body))
@@ -187,6 +195,8 @@ class PoliteClient:
                 pace.heed(answer.headers)
             self._judge(answer, path, url)
             self.traffic.bytes += len(answer.body)
+            if self.recording is not None:
+                await self.recording.keep(path, answer.body)
             return await read(answer)
 
         with span("fetch page", homeroom_path=path):
@@ -230,7 +240,8 @@ class PoliteClient:
     ) -> T:
         """Try until it works, the tries for the kind of trouble are used up, or the run's budget is."""
         if not self._allow_private and url.netloc not in self._checked:
-            await check_public(url)
+            with _told_as_trouble():
+                await check_public(url)
             self._checked.add(url.netloc)
         tries = 0
         while True:
@@ -347,6 +358,15 @@ async def _read_body(response: httpx2.Response, most_bytes: int, path: str) -> b
             raise ProviderError(Code.PROV_BAD_PAYLOAD, detail, status=response.status_code)
         parts.append(part)
     return b"".join(parts)
+
+
+@contextmanager
+def _told_as_trouble() -> Iterator[None]:
+    """An address that is refused is the provider's trouble, as a run's log tells it."""
+    try:
+        yield
+    except AddressRefused as refused:
+        raise ProviderError(refused.code, refused.detail) from None
 
 
 def _explain_connect(error: httpx2.ConnectError, host: str) -> ProviderError:

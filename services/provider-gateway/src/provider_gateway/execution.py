@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from homeroom.faultpoints import faultpoint
 from homeroom.messages import (
     Bookmark,
     Claimed,
+    ClassRef,
     Fact,
     Failed,
     FetchAbandoned,
@@ -36,6 +38,7 @@ from provider_gateway.comparer import Known
 from provider_gateway.failures import OwnTrouble, ProviderError, StartOver
 from provider_gateway.fetching import fetch_district
 from provider_gateway.publisher import Publisher, Result, reportable
+from provider_gateway.refreshing import refresh_class
 from provider_gateway.scope import Scope
 from provider_gateway.tally import Tally
 from provider_gateway.workshop import Workshop
@@ -177,6 +180,9 @@ class Execution:
         workshop, job = self._workshop, self.job
         began = workshop.clock.now()
         bookmark = _usable(job.bookmark)
+        if job.refresh is not None:
+            await self._refresh(job.refresh, bookmark, began)
+            return
         if mode == "delta" and (bookmark is None or not bookmark.increments):
             mode, code = "full", Code.DELTA_UNSUPPORTED
         scope = Scope(
@@ -218,6 +224,17 @@ class Execution:
             )
         await self._publisher.settle()
         faultpoint("gateway.all-sent")
+
+    async def _refresh(self, ref: ClassRef, bookmark: Bookmark | None, began: datetime) -> None:
+        """One class; what the next sync goes on from stays as it was."""
+        workshop, job = self._workshop, self.job
+        scope = Scope(job.options, job.today, masked=frozenset(bookmark.masked if bookmark else ()))
+        async with workshop.open_source(job, mode="full", bookmark=bookmark, began=began) as source:
+            await refresh_class(
+                job.integration_id, ref, bookmark, scope, source, workshop.store, self._publisher, self._tally
+            )
+        self._result = Result(mode="full", mode_code=None, bookmark=None, refused_schools={}, duplicates=False)
+        await self._publisher.settle()
 
     async def _begin_comparing(self) -> dict[str, Known]:
         """What the store holds; from then on the store waits for what differs from that."""
@@ -265,6 +282,8 @@ class Execution:
                         fetch_id=self.fetch_id,
                         served=self._tally.served(),
                         pages=self._tally.pages,
+                        stated=self._tally.stated(),
+                        reading=self._tally.reading(),
                     )
                 )
             except BusError:

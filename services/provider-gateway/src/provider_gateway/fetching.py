@@ -160,10 +160,11 @@ class _CollectionFetch:
                     if not self._counts.pages:
                         self._first_stated = page.stated
                     if page.stated is not None:
-                        self._last_stated = page.stated
+                        self._last_stated = self._counts.expected = page.stated
                     await self._prepare()
                     self._counts.pages += 1
                     await self._take(page)
+            self._counts.ended = True
             await self._prepare()
             await self._publisher.flush(self.collection)
             if self._counts.wanted:
@@ -292,19 +293,35 @@ class _CollectionFetch:
             self._tally.note(issue)
         match judge(picture, self._confirm_at_most):
             case "absent are gone":
-                for keys in comparer.unseen(_UNSEEN_AT_ONCE):
-                    counts.removed += len(keys) // KEY_BYTES
-                    await self._publisher.remove(self.collection, keys, "absent")
+                await self._let_go()
+            case "gone unless found":
+                # Whoever could not be asked for is proved by nothing but counts, and waits for a second run.
+                await (self._leave_unproved() if await self._ask_for_missing() else self._let_go())
             case "ask for each":
-                keys = b"".join(comparer.unseen(_UNSEEN_AT_ONCE))
-                ids = await self._store.sourced_ids(self._integration_id, self.collection, keys)
-                await self._confirm(ids)
+                await self._ask_for_missing()
+                await self._leave_unproved()
             case "all stay":
-                counts.unconfirmed = picture.unseen
+                await self._leave_unproved()
 
-    async def _confirm(self, missing: dict[bytes, str]) -> None:
-        """Ask for each record that did not come; what the provider can't prove gone stays."""
-        counts = self._counts
+    async def _let_go(self) -> None:
+        """What did not come is gone, says the picture."""
+        for keys in self._comparer.unseen(_UNSEEN_AT_ONCE):
+            self._counts.removed += len(keys) // KEY_BYTES
+            await self._publisher.remove(self.collection, keys, "absent")
+
+    async def _leave_unproved(self) -> None:
+        """Name what was not seen and not proved gone: it stays, unless a second complete run does not see it either."""
+        self._counts.unconfirmed = self._comparer.unseen_count
+        for keys in self._comparer.unseen(_UNSEEN_AT_ONCE):
+            await self._publisher.remove(self.collection, keys, "unproved")
+
+    async def _ask_for_missing(self) -> bool:
+        """Ask for each record that did not come: it is gone, or comes after all, or stays unseen without an answer.
+
+        Whether the provider can be asked for single records at all.
+        """
+        keys = b"".join(self._comparer.unseen(_UNSEEN_AT_ONCE))
+        missing = await self._store.sourced_ids(self._integration_id, self.collection, keys)
         turn = asyncio.Semaphore(_ASKED_AT_ONCE)
 
         async def ask(sourced_id: str) -> Page | ProviderError | None:
@@ -315,11 +332,11 @@ class _CollectionFetch:
                     return error
 
         asked = {key: one for key, one in missing.items() if can_be_asked_for(one)}
-        answers: list[Page | ProviderError | None] = []
-        if asked and await self._singles_can_be_trusted(ask):
-            answers = await asyncio.gather(*map(ask, asked.values()))
+        if not await self._singles_can_be_trusted(ask):
+            return False
+        answers = await asyncio.gather(*map(ask, asked.values()))
         gone = b""
-        for (key, sourced_id), answer in zip(asked.items(), answers, strict=False):
+        for (key, sourced_id), answer in zip(asked.items(), answers, strict=True):
             if isinstance(answer, ProviderError):
                 log.warning(
                     "a missing record could not be asked for", collection=self.collection, code=str(answer.code)
@@ -329,9 +346,9 @@ class _CollectionFetch:
                 gone += key
             elif key == answer.canonical.keys:
                 await self._take(answer)
-        counts.removed += len(gone) // KEY_BYTES
+        self._counts.removed += len(gone) // KEY_BYTES
         await self._publisher.remove(self.collection, gone, "confirmed")
-        counts.unconfirmed = self._comparer.unseen_count
+        return True
 
     async def _singles_can_be_trusted(self, ask: Callable[[str], Awaitable[Page | ProviderError | None]]) -> bool:
         """Whether a record that did come is found by its id; if not, that others are not found means nothing."""

@@ -87,6 +87,7 @@ class Publisher:
                 organization_id=job.organization_id,
                 basis=basis,
                 provider=job.provider,
+                terms=job.terms,
             )
         )
 

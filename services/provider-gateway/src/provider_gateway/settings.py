@@ -77,7 +77,9 @@ class GatewaySettings(Settings):
     sftp_host_key: SecretStr = Field(
         SecretStr(""), description="the SFTP server's private keys, in OpenSSH's form; it must stay the same for ever"
     )
-    grace_seconds: float = Field(20.0, ge=0, le=25, description="how long jobs may go on once the worker should stop")
+    grace_seconds: float = Field(
+        20.0, ge=0, le=6 * 3600, description="how long jobs may go on once the worker should stop"
+    )
 
     @field_validator("regions", mode="before")
     @classmethod

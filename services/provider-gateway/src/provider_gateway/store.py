@@ -92,6 +92,11 @@ class _Ids(msgspec.Struct):
     ids: dict[str, str]
 
 
+class _Members(msgspec.Struct):
+    basis: int
+    held: dict[str, dict[str, str]]
+
+
 class RosterStore:
     """Asks the roster store, with this service's own token."""
 
@@ -150,6 +155,31 @@ class RosterStore:
 
             found |= {bytes.fromhex(key): sourced_id for key, sourced_id in (await _persist(ask)).items()}
         return found
+
+    async def class_members(
+        self, integration_id: str, class_sourced_id: str, user_sourced_ids: Sequence[str]
+    ) -> tuple[int, dict[str, dict[str, int]]]:
+        """The number of the apply that is shown, and what is held of a class: collection → sourcedId → fingerprint.
+
+        That is the class itself, all its enrollments, and those of the users that are asked about.
+        """
+
+        async def ask() -> _Members:
+            async with asyncio.timeout(60.0):
+                answer = await self._http.post(
+                    f"{self._url}/{integration_id}/class-members",
+                    json={"class_sourced_id": class_sourced_id, "user_sourced_ids": list(user_sourced_ids)},
+                    headers=await self._tokens.headers(),
+                )
+            self._check(answer)
+            return msgspec.json.decode(answer.content, type=_Members)
+
+        members = await _persist(ask)
+        held = {
+            name: {sourced_id: int(fingerprint) for sourced_id, fingerprint in records.items()}
+            for name, records in members.held.items()
+        }
+        return members.basis, held
 
     async def _read(self, integration_id: str, collection: str) -> tuple[int, Known]:
         reader = CopyReader()

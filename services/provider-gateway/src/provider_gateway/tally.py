@@ -28,6 +28,10 @@ class Counts:
     stated: int | None = None
     consistent: bool = False
     pages: int = 0
+    expected: int | None = None
+    """How many rows the provider says there are to come."""
+    ended: bool = False
+    """Whether its last page was read."""
     known: int = 0
 
     def seen(self) -> Seen:
@@ -36,7 +40,7 @@ class Counts:
 
     def report(self) -> CollectionReport:
         """For messages."""
-        values = {name: getattr(self, name) for name in CollectionReport.__struct_fields__}
+        values = {name: getattr(self, name) for name in CollectionReport.__struct_fields__ if hasattr(self, name)}
         return CollectionReport(**values)
 
 
@@ -62,6 +66,14 @@ class Tally:
     def served(self) -> dict[str, int]:
         """Records read so far, by collection."""
         return {collection: counts.served for collection, counts in self.collections.items()}
+
+    def stated(self) -> dict[str, int]:
+        """How many records there are, by collection, where the provider said so."""
+        return {name: counts.expected for name, counts in self.collections.items() if counts.expected is not None}
+
+    def reading(self) -> tuple[str, ...]:
+        """The collections that are being read."""
+        return tuple(name for name, counts in self.collections.items() if counts.pages and not counts.ended)
 
     def reports(self) -> dict[str, CollectionReport]:
         """What every collection came to."""

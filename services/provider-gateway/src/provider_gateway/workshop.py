@@ -20,10 +20,11 @@ from homeroom.secrets import SealingKeys, SecretUnreadable
 from provider_gateway.client import PoliteClient
 from provider_gateway.failures import ProviderError
 from provider_gateway.gates import HostGates
-from provider_gateway.inbox.storage import Uploads
+from provider_gateway.inbox.storage import StoredUploads, Uploads
 from provider_gateway.providers import PROVIDERS
 from provider_gateway.providers.contract import Connection, Opening, Source
 from provider_gateway.readers import Readers
+from provider_gateway.recording import Recording
 from provider_gateway.settings import GatewaySettings
 from provider_gateway.store import RosterStore
 
@@ -69,6 +70,7 @@ class Workshop:
                     provider=provider.kind,
                     allow_private=settings.allow_private_endpoints,
                 ) as client,
+                self._recording(errand, client, Path(workspace)),
                 provider.open(
                     Opening(
                         integration_id=errand.integration_id,
@@ -90,6 +92,20 @@ class Workshop:
                 ) as source,
             ):
                 yield source
+
+    @asynccontextmanager
+    async def _recording(self, errand: SyncJob | Inquiry, client: PoliteClient, workspace: Path) -> AsyncIterator[None]:
+        """Keep what the provider sends, if the integration asks for it and there is a place for it."""
+        if not (isinstance(errand, SyncJob) and errand.keep_received and isinstance(self.uploads, StoredUploads)):
+            yield
+            return
+        folder = workspace / "received"
+        folder.mkdir()
+        client.recording = recording = Recording(folder)
+        try:
+            yield
+        finally:  # also of a fetch that failed: that is when somebody wants to see it
+            await recording.put_away(self.uploads.received, errand.integration_id, errand.run_id, self.clock.now())
 
     def _open_secrets(self, errand: SyncJob | Inquiry) -> dict[str, str]:
         opened = self.keys.open(errand.integration_id, errand.sealed_secret)

@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,11 +16,15 @@ import httpx2
 import pytest
 
 from homeroom.bus.postgres import PostgresBus
+from homeroom.ids import new_id
 from homeroom.messages import SYNC_FACTS, IntegrationState, UploadReceived, read_fact, to_tenancy
 from homeroom.testing.tokens import TestIssuer
 from provider_gateway.app import build
 from provider_gateway.inbox import api
-from provider_gateway.inbox.storage import open_uploads
+from provider_gateway.inbox.folder import FolderStore
+from provider_gateway.inbox.storage import Seal, StoredUploads, hash_file, open_uploads
+from provider_gateway.inbox.store import StoredFile
+from provider_gateway.recording import Recording
 from provider_gateway.settings import GatewaySettings
 
 ISSUER = TestIssuer()
@@ -299,3 +304,58 @@ async def test_no_inbox() -> None:
         ):
             assert (answer.status_code, answer.json()["code"]) == (404, "UPLOAD_MISSING")
         assert (await client.get("/readyz")).status_code == 200
+
+
+async def download(place: Town, state: IntegrationState, set_id: object, **claims: Any) -> httpx2.Response:
+    """Ask for what was received."""
+    headers = ISSUER.headers(claims.get("scopes", ["roster.read"]), organization_id=claims.get("organization"))
+    return await place.client.get(f"{place.url}/v1/received/{state.id}/{set_id}", headers=headers)
+
+
+def storage(place: Town) -> StoredUploads:
+    """Where the town keeps uploads."""
+    folder = place.settings.uploads_folder
+    assert folder is not None
+    return StoredUploads(FolderStore(folder))
+
+
+async def test_upload_comes_back(town: Town) -> None:
+    """A zip that was uploaded is downloaded byte for byte, and no cache keeps it."""
+    state = await town.add()
+    body = make_zip()
+    posted = await town.post(state.id, body)
+    answer = await download(town, state, posted.json()["upload_id"])
+
+    assert answer.status_code == 200
+    assert answer.content == body
+    assert answer.headers["cache-control"] == "no-store"
+    assert "attachment" in answer.headers["content-disposition"]
+
+
+async def test_files_come_back_as_a_zip(town: Town, tmp_path: Path) -> None:
+    """Files that came one by one come back as one zip."""
+    state, upload_id = await town.add(), str(new_id())
+    sent = {"manifest.csv": b"propertyName,value\r\n", "users.csv": b"sourcedId\r\n1\r\n"}
+    for name, content in sent.items():
+        (tmp_path / name).write_bytes(content)
+    files = tuple(StoredFile(name, *hash_file(tmp_path / name)) for name in sent)
+    seal = Seal(upload_id=upload_id, integration_id=state.id, received_at=datetime.now(UTC), via="sftp", files=files)
+    await storage(town).keep(seal, tmp_path)
+
+    answer = await download(town, state, upload_id)
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == sent
+
+
+async def test_what_was_received_is_for_those_who_may(town: Town, tmp_path: Path) -> None:
+    """What a run received is for its organization with the right scope; what was never kept is not there."""
+    state, run_id = await town.add(provider="oneroster"), str(new_id())
+    recording = Recording(tmp_path)
+    await recording.keep("/users", b'{"users": []}')
+    await recording.put_away(storage(town).received, state.id, run_id, datetime.now(UTC))
+
+    assert (await download(town, state, run_id, organization=state.organization_id)).status_code == 200
+    assert (await download(town, state, run_id, organization=str(uuid4()))).status_code == 404
+    assert (await download(town, state, run_id, scopes=["runs.write"])).status_code == 403
+    assert (await download(town, state, new_id())).status_code == 404
+    assert (await download(town, await town.add(), run_id)).status_code == 404

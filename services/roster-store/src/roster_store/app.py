@@ -9,11 +9,15 @@ from fastapi import FastAPI
 from homeroom.auth import Verifier
 from homeroom.bus.opening import open_bus
 from homeroom.db import Database
-from homeroom.messages import ROSTER_CHANGES, TOPICS
+from homeroom.messages import ROSTER_CHANGES, ROSTER_COMMANDS, TOPICS
 from homeroom.service import Parts, create_app, run_api, run_migrations, run_roles, run_worker
-from roster_store import changes_api, fingerprints, oneroster, people_api
+from roster_store import changes_api, fingerprints, oneroster, people_api, plans_api
 from roster_store.changes import GROUP, MAX_BATCH, ChangeConsumer
+from roster_store.commands import GROUP as COMMANDS
+from roster_store.commands import CommandConsumer
+from roster_store.completion import Delays
 from roster_store.relay import Relay
+from roster_store.retention import Retention
 from roster_store.settings import StoreSettings
 
 NAME = "roster-store"
@@ -43,7 +47,7 @@ def make_app(settings: StoreSettings, verifier: Verifier | None = None) -> FastA
         name=NAME,
         title="Homeroom roster store",
         settings=settings,
-        routers=[fingerprints.router, changes_api.router, oneroster.router, people_api.router],
+        routers=[fingerprints.router, changes_api.router, oneroster.router, people_api.router, plans_api.router],
         open_parts=open_parts,
         verifier=verifier,
     )
@@ -54,13 +58,17 @@ async def work(settings: StoreSettings, parts: Parts, stop: asyncio.Event) -> No
     database = await _open_database(parts, settings)
     bus = await parts.open("bus", open_bus(settings), ping=lambda bus: bus.ping())
     await bus.ensure_topics(TOPICS)
+    delays = Delays(hold_days=settings.hold_days, missing_hours=settings.missing_hours)
     consumer = bus.consumer(
-        [ROSTER_CHANGES.name], ChangeConsumer(database, bus).handle, group=GROUP, max_batch=MAX_BATCH
+        [ROSTER_CHANGES.name], ChangeConsumer(database, bus, delays).handle, group=GROUP, max_batch=MAX_BATCH
     )
+    commands = bus.consumer([ROSTER_COMMANDS.name], CommandConsumer(database, bus, delays).handle, group=COMMANDS)
     parts.start("changes", consumer.run)
+    parts.start("commands", commands.run)
     parts.start("relay", lambda: Relay(database, bus).run(stop))
+    parts.start("retention", lambda: Retention(database, settings).run(stop))
     await stop.wait()
-    await consumer.stop()
+    await asyncio.gather(consumer.stop(), commands.stop())
 
 
 def main() -> None:

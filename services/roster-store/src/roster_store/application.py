@@ -1,7 +1,7 @@
 """Carries a plan out: staged rows into the roster, one set-based statement a collection, inside one transaction.
 
 Every row touched gets the apply's number and its place in the feed: upserts parents first, then removals children
-first, so that a reader never sees an enrollment before its class or after it.
+first, so that a reader never sees an enrollment before its class or after it. What a row was before is kept first.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeroom.db import Connection
-from roster_store.picture import GONE, forbid_nested_loops
+from roster_store.history import keep_changed, keep_removed, keep_taken
+from roster_store.picture import GONE, allow_nested_loops, forbid_nested_loops
 from roster_store.plan import Plan
-from roster_store.tables import SQL, TABLES
+from roster_store.tables import SQL, TABLES, Table
+from roster_store.takeover import TAKEN
 
 APPLY_SECONDS = 3600.0
 
@@ -39,31 +41,65 @@ async def take_number(connection: Connection) -> ApplyNumber:
 
 async def apply_plan(connection: Connection, plan: Plan, number: int) -> list[Segment]:
     """Write the plan to the roster and return where in the feed each collection's changes stand."""
-    picture = plan.picture
     segments: list[Segment] = []
     place = 0
     for collection, table in TABLES.items():
-        if table.name not in picture.staged or collection not in plan.collections:
+        if collection not in plan.collections:
             continue
-        # Without rows of this integration there is nothing to conflict with, and a plain insert is a third faster.
-        statement = table.sql(
-            "insert_all" if picture.first else "upsert",
-            staging=picture.name(table.name),
-            columns=table.column_list,
-            excluded=", ".join(f'excluded."{column}"' for column in table.columns),
-        )
-        if not (staged := await connection.fetchval(SQL["count_staged"].format(staging=picture.name(table.name)))):
-            continue
-        await connection.execute(statement, picture.integration_no, number, place, timeout=APPLY_SECONDS)
-        segments.append((collection, place + 1, place + staged))
-        place += staged
+        before = place
+        place += await _upsert(connection, plan, table, number, place)
+        if TAKEN in plan.picture.staged:
+            place += await _stamp_taken(connection, plan, table, number, place)
+        if place > before:
+            segments.append((collection, before + 1, place))
     # One pass over the district's rows. Nested loops would be one for each row that goes while there are no statistics.
     await forbid_nested_loops(connection)
     for collection, part in reversed(list(plan.collections.items())):
         if not part.removed:
             continue
-        statement = TABLES[collection].sql("remove", gone=picture.name(GONE))
-        await connection.execute(statement, picture.integration_no, number, place, collection, timeout=APPLY_SECONDS)
+        await keep_removed(connection, plan.picture, collection, number)
+        statement = TABLES[collection].sql("remove", gone=plan.picture.name(GONE))
+        no = plan.picture.integration_no
+        await connection.execute(statement, no, number, place, collection, timeout=APPLY_SECONDS)
         segments.append((collection, place + 1, place + part.removed))
         place += part.removed
     return segments
+
+
+async def _upsert(connection: Connection, plan: Plan, table: Table, number: int, place: int) -> int:
+    """Write what is staged of a collection; how many places that takes in the feed."""
+    picture = plan.picture
+    if table.name not in picture.staged:
+        return 0
+    staged: int = await connection.fetchval(SQL["count_staged"].format(staging=picture.name(table.name)))
+    if not staged:
+        return 0
+    await keep_changed(connection, picture, table, number)
+    # Without rows of this integration there is nothing to conflict with, and a plain insert is a third faster.
+    statement = table.sql(
+        "insert_all" if picture.first else "upsert",
+        staging=picture.name(table.name),
+        columns=table.column_list,
+        excluded=", ".join(f'excluded."{column}"' for column in table.columns),
+    )
+    await connection.execute(statement, picture.integration_no, number, place, timeout=APPLY_SECONDS)
+    return staged
+
+
+async def _stamp_taken(connection: Connection, plan: Plan, table: Table, number: int, place: int) -> int:
+    """Let the rest of what was taken over count as updated by this apply: products are told whose it is now."""
+    picture, part = plan.picture, plan.collections[table.collection]
+    removing = bool(part.removed)
+    await forbid_nested_loops(connection)  # the statistics know nothing yet of rows that changed hands
+    await keep_taken(connection, picture, table, number, removing=removing)
+    stamped: int = await connection.fetchval(
+        table.sql("stamp_taken", taken=picture.name(TAKEN), gone=picture.name(GONE)),
+        picture.integration_no,
+        number,
+        place,
+        table.collection,
+        removing,
+        timeout=APPLY_SECONDS,
+    )
+    await allow_nested_loops(connection, picture)
+    return stamped

@@ -14,9 +14,18 @@ from homeroom.bus import Bus, Message, Reject
 from homeroom.codes import Code
 from homeroom.db import Database
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import Chunk, FetchAbandoned, FetchCompleted, FetchStarted, RosterChange, read_change, to_facts
+from homeroom.messages import (
+    Chunk,
+    FetchAbandoned,
+    FetchCompleted,
+    FetchStarted,
+    Held,
+    RosterChange,
+    read_change,
+    to_facts,
+)
 from homeroom.telemetry import inject_headers, span_from
-from roster_store.completion import complete_fetch
+from roster_store.completion import Delays, complete_fetch
 from roster_store.staging import StagedRows, abandon_fetch, read_chunk, stage_chunks, start_fetch
 
 GROUP = "roster-store"
@@ -27,9 +36,10 @@ MAX_BATCH = 40
 class ChangeConsumer:
     """The handler of `roster-changes`; everything it does may be done twice."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, delays: Delays | None = None) -> None:
         self._database = database
         self._bus = bus
+        self._delays = delays or Delays()
 
     async def handle(self, messages: Sequence[Message]) -> None:
         """Take a batch of one partition; neighbouring chunks of a fetch are staged in one transaction."""
@@ -50,10 +60,15 @@ class ChangeConsumer:
             faultpoint("store.fetch-started")
         elif isinstance(change, FetchAbandoned):
             await self._database.transact(partial(abandon_fetch, abandoned=change))
-        elif isinstance(change, FetchCompleted) and (fact := await complete_fetch(self._database, change)):
-            faultpoint("store.applied")
-            await self._bus.publish(replace(to_facts(fact), headers=inject_headers()))
-            faultpoint("store.fact-published")
+        elif isinstance(change, FetchCompleted):
+            await self._complete(change)
+
+    async def _complete(self, completed: FetchCompleted) -> None:
+        if not (facts := await complete_fetch(self._database, completed, delays=self._delays)):
+            return
+        faultpoint("store.held" if isinstance(facts[-1], Held) else "store.applied")
+        await self._bus.publish(*(replace(to_facts(fact), headers=inject_headers()) for fact in facts))
+        faultpoint("store.fact-published")
 
 
 def _read(message: Message) -> tuple[str | None, Message, RosterChange | StagedRows]:

@@ -98,3 +98,35 @@ async def find_ids(request: Request, integration_id: UUID, collection: str, body
     database: Database = request.app.state.database
     rows = await database.fetch(find_table(collection).sql("ids"), integration_id, [UUID(key) for key in body.keys])
     return SourcedIds(ids={row["key"].hex: row["sourced_id"] for row in rows})
+
+
+class ClassQuestion(RequestModel):
+    """A class, and users who may be held."""
+
+    class_sourced_id: str = Field(min_length=1, max_length=1_000)
+    user_sourced_ids: list[str] = Field(max_length=10_000)
+
+
+class ClassMembers(RequestModel):
+    """What is held of a class: collection → sourcedId → fingerprint, as text since JSON's numbers are too short."""
+
+    basis: int
+    held: dict[str, dict[str, str]]
+
+
+@router.post("/v1/fingerprints/{integration_id}/class-members")
+async def read_class_members(request: Request, integration_id: UUID, body: ClassQuestion) -> ClassMembers:
+    """The class itself, all its enrollments, and those of the users that are held; for a refresh of one class (C2)."""
+    database: Database = request.app.state.database
+    async with (
+        database.connection() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        basis = await connection.fetchval(SQL["last_apply"], integration_id) or 0
+        found = {
+            "classes": await connection.fetch(SQL["held_class"], integration_id, body.class_sourced_id),
+            "users": await connection.fetch(SQL["held_users"], integration_id, body.user_sourced_ids),
+            "enrollments": await connection.fetch(SQL["held_enrollments"], integration_id, body.class_sourced_id),
+        }
+    held = {name: {row["sourced_id"]: str(row["fingerprint"]) for row in rows} for name, rows in found.items()}
+    return ClassMembers(basis=basis, held=held)

@@ -15,6 +15,7 @@ from roster_store.tables import SQL, TABLES
 
 GONE = "gone"
 DANGLING = "dangling"
+WAITING = "waiting"
 PICTURE_SECONDS = 600.0
 
 
@@ -38,7 +39,12 @@ class Picture:
         """A named statement with the names of this fetch's staging tables."""
         names = {f"staged_{table.name}": self.name(table.name) for table in TABLES.values()}
         dangling = f"roster_staging.{staging_name(self.fetch_no, DANGLING)}"
-        return SQL[statement].format(**names, gone=self.name(GONE), dangling=dangling, **parts)
+        return SQL[statement].format(**names, gone=self.name(GONE), waiting=self.waiting, dangling=dangling, **parts)
+
+    @property
+    def waiting(self) -> str:
+        """The table of removals that are kept back; it is there where some are."""
+        return f"roster_staging.{staging_name(self.fetch_no, WAITING)}"
 
     def holds(self, *collections: str) -> bool:
         """Whether anything was staged of one of these collections."""
@@ -99,4 +105,9 @@ async def _find_gone(connection: Connection, picture: Picture) -> None:
                 timeout=PICTURE_SECONDS,
             )
     await allow_nested_loops(connection, picture)
-    await connection.execute(SQL["analyze_staging"].format(staging=gone))
+    await analyze_gone(connection, picture)
+
+
+async def analyze_gone(connection: Connection, picture: Picture) -> None:
+    """Have statistics made of what goes, after more than a little was put there."""
+    await connection.execute(SQL["analyze_staging"].format(staging=staging_name(picture.fetch_no, GONE)))

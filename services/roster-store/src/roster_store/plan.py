@@ -33,6 +33,7 @@ class Plan:
 async def make_plan(connection: Connection, picture: Picture, reports: Mapping[str, CollectionReport]) -> Plan:
     """Compare what is staged with what is held, for every collection the fetch reports on."""
     removed = await count_gone(connection, picture)
+    missed = await _count_missed(connection, picture)
     collections: dict[str, CollectionPlan] = {}
     for collection, table in TABLES.items():
         if (report := reports.get(collection)) is None:
@@ -47,6 +48,7 @@ async def make_plan(connection: Connection, picture: Picture, reports: Mapping[s
             added=added,
             changed=changed,
             removed=removed.get(collection, 0),
+            missed=missed.get(collection, 0),
         )
     return Plan(picture, collections)
 
@@ -64,6 +66,11 @@ async def count_again(connection: Connection, plan: Plan, collections: Iterable[
 async def count_gone(connection: Connection, picture: Picture) -> dict[str, int]:
     """How many active records are to be removed, by collection."""
     return {row["collection"]: row["count"] for row in await connection.fetch(picture.sql("count_gone"))}
+
+
+async def _count_missed(connection: Connection, picture: Picture) -> dict[str, int]:
+    """How many of them go because two runs missed them, by collection."""
+    return {row["collection"]: row["count"] for row in await connection.fetch(picture.sql("count_missed"))}
 
 
 async def _count_upserts(connection: Connection, picture: Picture, table: Table) -> tuple[int, int]:

@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from homeroom.codes import Code
 from homeroom.db import Connection
 from homeroom.messages import FetchCompleted, RecordIssue
@@ -44,14 +46,25 @@ class _Orgs:
     found: dict[str, _Gathered]
 
 
+class SchoolMemory(msgspec.Struct, frozen=True):
+    """What is to be kept of which schools are incomplete, if the picture is applied: only what changed in that."""
+
+    incomplete: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+
+
+NOTHING_NEW = SchoolMemory()
+
+
 @dataclass(frozen=True, slots=True)
 class Protected:
     """A plan without what belongs to incomplete schools."""
 
     plan: Plan
-    incomplete: Sequence[Incomplete]
-    notes: Sequence[RecordIssue]
+    incomplete: Sequence[Incomplete] = ()
+    notes: Sequence[RecordIssue] = ()
     """References to orgs that are not there; what holds them is kept."""
+    memory: SchoolMemory = NOTHING_NEW
 
     @property
     def issues(self) -> list[RecordIssue]:
@@ -69,16 +82,15 @@ async def protect_schools(connection: Connection, plan: Plan, completed: FetchCo
         part.removed for name, part in plan.collections.items() if name in ("orgs", "users", "classes")
     )
     if not (moved or dangling > MOST_DANGLING or completed.refused_schools):
-        return Protected(plan, (), ())
+        return Protected(plan)
     orgs = await _gather(connection, picture, moved=moved)
     notes = _note_unknown_orgs(orgs) if moved else []
     district = await _describe(connection, picture, completed)
     facts = _list_facts(orgs, completed, await _count_dangling(connection, picture, dangling), first=picture.first)
     incomplete = [verdict for one in facts if (verdict := judge_school(one, district))]
-    await _remember(connection, picture, [one.sourced_id for one in facts], incomplete, district)
     if incomplete:
         plan = await _take_out(connection, plan, [one.sourced_id for one in incomplete], orgs)
-    return Protected(plan, incomplete, notes)
+    return Protected(plan, incomplete, notes, _compare([one.sourced_id for one in facts], incomplete, district))
 
 
 async def _gather(connection: Connection, picture: Picture, *, moved: bool) -> _Orgs:
@@ -192,19 +204,20 @@ def _note_unknown_orgs(orgs: _Orgs) -> list[RecordIssue]:
     ]
 
 
-async def _remember(
-    connection: Connection,
-    picture: Picture,
-    judged: Sequence[str],
-    incomplete: Sequence[Incomplete],
-    district: District,
-) -> None:
-    """Keep which schools are incomplete; written only where that changed."""
+def _compare(judged: Sequence[str], incomplete: Sequence[Incomplete], district: District) -> SchoolMemory:
     now = {one.sourced_id for one in incomplete}
-    if whole := sorted(district.incomplete.intersection(judged) - now):
-        await connection.execute(SQL["forget_incomplete_schools"], picture.integration_no, whole)
-    if new := sorted(now - district.incomplete):
-        await connection.execute(SQL["keep_incomplete_schools"], picture.integration_no, new)
+    return SchoolMemory(
+        incomplete=tuple(sorted(now - district.incomplete)),
+        whole=tuple(sorted(district.incomplete.intersection(judged) - now)),
+    )
+
+
+async def remember_schools(connection: Connection, integration_no: int, memory: SchoolMemory) -> None:
+    """Keep which schools are incomplete; to be called when the picture they were found in is applied."""
+    if memory.whole:
+        await connection.execute(SQL["forget_incomplete_schools"], integration_no, list(memory.whole))
+    if memory.incomplete:
+        await connection.execute(SQL["keep_incomplete_schools"], integration_no, list(memory.incomplete))
 
 
 async def _take_out(connection: Connection, plan: Plan, incomplete: list[str], orgs: _Orgs) -> Plan:

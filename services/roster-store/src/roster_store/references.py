@@ -14,14 +14,14 @@ from homeroom.codes import Code
 from homeroom.db import Connection
 from homeroom.messages import CollectionReport, RecordIssue
 from roster_store.guard import CollectionPlan
-from roster_store.picture import PICTURE_SECONDS, Picture, allow_nested_loops, forbid_nested_loops
+from roster_store.picture import PICTURE_SECONDS, Picture, allow_nested_loops, analyze_gone, forbid_nested_loops
 from roster_store.plan import Plan, count_again, count_gone
 from roster_store.tables import TABLES
 
 MOST_NAMED = 200
 """Dangling enrollments, and reused ids, that are named; the counts are exact."""
-_REFERENCES = {"users": "user_sourced_id", "classes": "class_sourced_id"}
-"""Collection → the field of an enrollment that must point to an active record of it."""
+_REFERENCES = ("users", "classes")
+"""What an enrollment must point to for being active."""
 
 
 async def find_dangling(connection: Connection, picture: Picture, reports: Mapping[str, CollectionReport]) -> int:
@@ -75,24 +75,22 @@ async def quarantine_dangling(connection: Connection, plan: Plan) -> tuple[Plan,
     plan = await count_again(connection, plan, ["enrollments"])
     after = plan.collections["enrollments"]
     quarantined = before.added + before.changed - after.added - after.changed
-    return plan.amend({"enrollments": replace(after, quarantined=quarantined)}), issues
+    return plan.amend({"enrollments": replace(after, quarantined=before.quarantined + quarantined)}), issues
 
 
 async def release_enrollments(connection: Connection, plan: Plan) -> Plan:
     """Let held enrollments go along with the people and classes that go."""
     picture = plan.picture
-    going = [name for name in _REFERENCES if name in plan.collections and plan.collections[name].removed]
-    if not going:
+    if not any(plan.collections[name].removed for name in _REFERENCES if name in plan.collections):
         return plan
     await forbid_nested_loops(connection)  # one pass over the district's enrollments, as for keys
-    for collection in going:
-        statement = picture.sql("release_enrollments", reference=_REFERENCES[collection])
-        await connection.execute(statement, picture.integration_no, collection, timeout=PICTURE_SECONDS)
+    await connection.execute(picture.sql("release_enrollments"), picture.integration_no, timeout=PICTURE_SECONDS)
     await allow_nested_loops(connection, picture)
     removed = (await count_gone(connection, picture)).get("enrollments", 0)
     part = plan.collections.get("enrollments") or CollectionPlan(served=0, holds_any=True, whole=False)
     if removed == part.removed:
         return plan
+    await analyze_gone(connection, picture)
     return plan.amend({"enrollments": replace(part, removed=removed)})
 
 

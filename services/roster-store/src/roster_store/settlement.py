@@ -6,15 +6,15 @@ enrollments pointing nowhere, references are looked at once more after that. Wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from homeroom.db import Connection
 from homeroom.messages import CollectionReport, FetchCompleted, RecordIssue
 from roster_store.plan import Plan
-from roster_store.protection import protect_schools
+from roster_store.protection import NOTHING_NEW, Protected, SchoolMemory, protect_schools
 from roster_store.references import (
     find_dangling,
     find_dangling_again,
@@ -22,6 +22,7 @@ from roster_store.references import (
     quarantine_dangling,
     release_enrollments,
 )
+from roster_store.takeover import settle_takeover
 
 MOST_SCHOOLS = 2_000
 """Incomplete schools that are named; more would not fit into a message."""
@@ -37,23 +38,46 @@ class Settled:
     others: Sequence[RecordIssue]
     waiting: bool
     """Whether enrollments wait for what they point to, which changes alone might never bring again."""
+    memory: SchoolMemory = NOTHING_NEW
+    """What is to be kept of which schools are incomplete, if the plan is applied."""
 
 
-async def settle(connection: Connection, completed: FetchCompleted, plan: Plan) -> Settled:
-    """Take out of a plan what can't be applied as it is; costs next to nothing where nothing was staged."""
+async def settle(connection: Connection, completed: FetchCompleted, plan: Plan, *, schools: bool = True) -> Settled:
+    """Take out of a plan what can't be applied as it is; costs next to nothing where nothing was staged.
+
+    Schools are not judged where the whole picture is not believed: a person decides about all of it.
+    """
     reports = completed.collections
     dangling = await find_dangling(connection, plan.picture, reports)
-    protected = await protect_schools(connection, plan, completed, dangling)
-    plan, issues = protected.plan, [*protected.notes]
+    protected = await protect_schools(connection, plan, completed, dangling) if schools else Protected(plan)
     if protected.incomplete:
         dangling = await find_dangling_again(connection, plan.picture, reports)
+    settled = await _settle_references(connection, protected.plan, dangling)
+    reused = await name_reused_ids(connection, plan.picture)
+    plan, taken = await settle_takeover(connection, settled.plan)
+    return Settled(
+        plan,
+        schools=protected.issues[:MOST_SCHOOLS],
+        others=[*taken, *protected.notes, *settled.others, *reused],
+        waiting=settled.waiting,
+        memory=protected.memory,
+    )
+
+
+async def settle_again(connection: Connection, plan: Plan, reports: Mapping[str, CollectionReport]) -> Settled:
+    """Settle references once more before a plan is applied that waited: the roster may have gone on meanwhile."""
+    dangling = await find_dangling(connection, plan.picture, reports)
+    settled = await _settle_references(connection, plan, dangling)
+    plan, _ = await settle_takeover(connection, settled.plan)
+    return replace(settled, plan=plan)
+
+
+async def _settle_references(connection: Connection, plan: Plan, dangling: int) -> Settled:
+    issues: list[RecordIssue] = []
     if dangling:
-        plan, named = await quarantine_dangling(connection, plan)
-        issues += named
-    held_back = plan
-    plan = await release_enrollments(connection, plan)
-    issues += await name_reused_ids(connection, plan.picture)
-    return Settled(plan, protected.issues[:MOST_SCHOOLS], issues, bool(dangling) or plan is not held_back)
+        plan, issues = await quarantine_dangling(connection, plan)
+    released = await release_enrollments(connection, plan)
+    return Settled(released, schools=(), others=issues, waiting=bool(dangling) or released is not plan)
 
 
 def merge_counts(completed: FetchCompleted, plan: Plan) -> dict[str, CollectionReport]:
@@ -65,14 +89,15 @@ def merge_counts(completed: FetchCompleted, plan: Plan) -> dict[str, CollectionR
     reports = {}
     for collection, part in plan.collections.items():
         report = completed.collections.get(collection) or CollectionReport(whole=False)
-        untouched = report.added + report.changed - part.added - part.changed - part.quarantined
+        untouched = report.added + report.changed - part.added - part.changed - part.taken - part.quarantined
         reports[collection] = msgspec.structs.replace(
             report,
             added=part.added,
-            changed=part.changed,
+            changed=part.changed + part.taken,
             removed=part.removed,
+            held=part.held,
             filtered=report.filtered + untouched,
             quarantined=report.quarantined + part.quarantined,
-            unconfirmed=report.unconfirmed + part.unconfirmed,
+            unconfirmed=report.unconfirmed - part.missed + part.unconfirmed,
         )
     return reports

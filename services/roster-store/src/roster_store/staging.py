@@ -7,10 +7,11 @@ fetch is then refused as incomplete, and the run is fetched again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from homeroom.db import Connection
@@ -66,6 +67,7 @@ async def start_fetch(connection: Connection, started: FetchStarted) -> None:
         started.run_number,
         started.attempt,
         started.basis,
+        msgspec.to_builtins(started.terms),
     )
     for overtaken in await connection.fetch(SQL["list_overtaken"], integration["no"], started.fetch_id):
         await end_fetch(connection, overtaken["no"], "overtaken")
@@ -111,9 +113,16 @@ async def list_staged(connection: Connection, fetch_no: int) -> set[str]:
     return {row["relname"].removeprefix(prefix) for row in await connection.fetch(SQL["list_staging"], prefix)}
 
 
-async def end_fetch(connection: Connection, fetch_no: int, state: str, outcome: bytes | None = None) -> None:
-    """Give a fetch its final state and throw away what was staged of it."""
+async def end_fetch(
+    connection: Connection, fetch_no: int, state: str, outcome: bytes | None = None, *, keep: Collection[str] = ()
+) -> None:
+    """Give a fetch its final state and throw away what was staged of it, but for the tables of what is held."""
     await connection.execute(SQL["end_fetch"], fetch_no, state, outcome)
-    for table in await list_staged(connection, fetch_no):
-        await connection.execute(SQL["drop_staging"].format(staging=staging_name(fetch_no, table)))
+    await drop_staged(connection, fetch_no, await list_staged(connection, fetch_no) - set(keep))
     await connection.execute(SQL["forget_chunks"], fetch_no)
+
+
+async def drop_staged(connection: Connection, fetch_no: int, tables: Collection[str] | None = None) -> None:
+    """Throw away what was staged of a fetch, all of it or some tables."""
+    for table in await list_staged(connection, fetch_no) if tables is None else tables:
+        await connection.execute(SQL["drop_staging"].format(staging=staging_name(fetch_no, table)))

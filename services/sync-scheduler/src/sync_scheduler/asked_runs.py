@@ -1,7 +1,9 @@
-"""What people ask of runs: begin one now, cancel one (C2)."""
+"""What people ask of runs: begin one now, evaluate one, cancel one (C2, C11)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -9,29 +11,41 @@ import asyncpg
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.ids import new_id
+from homeroom.messages import Purpose
 from homeroom.problems import Problem
 from sync_scheduler import beginnings, integrations, ledger
-from sync_scheduler.beginnings import Terms
+from sync_scheduler.beginnings import Terms, Wish
+from sync_scheduler.integration_bodies import OptionsBody
 from sync_scheduler.ledger import SQL
 from sync_scheduler.modes import Asked
 
-OCCASION = "A sync was asked for."
+SYNC = "A sync was asked for."
+EVALUATION = "An evaluation was asked for."
+TRIAL = "An evaluation of other options was asked for."
 
 
-async def start(
-    database: Database, integration: UUID, visible: UUID | None, *, mode: Asked, created_by: str, terms: Terms
-) -> UUID:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """The run somebody wants."""
+
+    by: str
+    """The subject of their access token."""
+    mode: Asked = "auto"
+    evaluate: bool = False
+    options: OptionsBody | None = None
+    """To be tried instead of those that are saved; only with an evaluation."""
+
+
+async def start(database: Database, integration: UUID, visible: UUID | None, asking: Asking, *, terms: Terms) -> UUID:
     """Queue a run and return its id.
 
-    Problems SYNC_IN_PROGRESS, INTEGRATION_DELETED, NOT_FOUND, UPLOAD_MISSING.
+    Problems SYNC_IN_PROGRESS, INTEGRATION_DELETED, INTEGRATION_PAUSED, LICENSE_INACTIVE, NOT_FOUND, UPLOAD_MISSING.
     """
     run_id = new_id()
 
     async def begin(connection: Connection) -> UUID:
         row = await integrations.lock(connection, integration, visible)
-        return await beginnings.begin(
-            connection, run_id, row, asked=mode, occasion=OCCASION, created_by=created_by, terms=terms
-        )
+        return await beginnings.begin(connection, run_id, row, _wish(row, asking), terms=terms)
 
     begun = await database.transact(begin)
     if begun != run_id:
@@ -39,10 +53,12 @@ async def start(
     return run_id
 
 
-async def read(database: Database, run_id: UUID, visible: UUID | None) -> asyncpg.Record:
-    """One run. Problem NOT_FOUND, also for those of others."""
+async def read(
+    database: Database, run_id: UUID, visible: UUID | None, *, only: Purpose | None = None
+) -> asyncpg.Record:
+    """One run, with `only` one of that kind. Problem NOT_FOUND, also for those of others."""
     row = await database.fetchrow(SQL["run"], run_id, visible)
-    if row is None:
+    if row is None or only not in (None, row["kind"]):
         raise Problem(Code.NOT_FOUND, status=404, detail=f"There is no run {run_id}.")
     return row
 
@@ -52,3 +68,14 @@ async def cancel(database: Database, run_id: UUID, visible: UUID | None) -> asyn
     await read(database, run_id, visible)
     ledger.tell(await database.transact(lambda connection: ledger.cancel(connection, run_id)))
     return await read(database, run_id, visible)
+
+
+def _wish(row: asyncpg.Record, asking: Asking) -> Wish:
+    if not asking.evaluate:
+        return Wish(occasion=SYNC, created_by=asking.by, asked=asking.mode)
+    options: dict[str, Any] | None = None
+    if asking.options is not None:
+        integrations.check_options(row["provider"], asking.options)
+        options = row["options"] | asking.options.model_dump(mode="json", exclude_unset=True)
+    occasion = EVALUATION if options is None else TRIAL
+    return Wish(occasion=occasion, created_by=asking.by, kind="evaluation", options=options)

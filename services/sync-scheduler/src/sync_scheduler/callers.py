@@ -12,6 +12,7 @@ from homeroom.auth import Caller, identify, require
 from homeroom.codes import Code
 from homeroom.db import Database
 from homeroom.problems import Problem
+from sync_scheduler.credential_links import Links
 from sync_scheduler.integrations import Integrations
 from sync_scheduler.settings import ApiSettings
 
@@ -20,6 +21,8 @@ NOBODY = UUID(int=0)
 Reader = Annotated[Caller, Depends(require("integrations.read"))]
 Writer = Annotated[Caller, Depends(require("integrations.write"))]
 Runner = Annotated[Caller, Depends(require("runs.write"))]
+Approver = Annotated[Caller, Depends(require("runs.approve"))]
+Refresher = Annotated[Caller, Depends(require("classes.refresh"))]
 Cursor = Annotated[str | None, Query(description="from an earlier answer; none starts at the beginning")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
@@ -45,6 +48,11 @@ def _get_integrations(request: Request) -> Integrations:
     return found
 
 
+def _get_links(request: Request) -> Links:
+    found: Links = request.app.state.links
+    return found
+
+
 def _get_settings(request: Request) -> ApiSettings:
     settings: ApiSettings = request.app.state.settings
     return settings
@@ -57,6 +65,7 @@ def _get_stop(request: Request) -> asyncio.Event:
 
 Data = Annotated[Database, Depends(_get_database)]
 UseCases = Annotated[Integrations, Depends(_get_integrations)]
+UseLinks = Annotated[Links, Depends(_get_links)]
 Configuration = Annotated[ApiSettings, Depends(_get_settings)]
 Stop = Annotated[asyncio.Event, Depends(_get_stop)]
 """Set when the process is asked to end."""

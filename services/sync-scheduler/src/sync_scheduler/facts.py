@@ -17,7 +17,8 @@ from homeroom.messages import Answered, Fact, SyncFact, UploadReceived, read_fac
 from homeroom.telemetry import get_logger, span
 from sync_scheduler import inquiries, ledger, uploads
 from sync_scheduler.ledger import AWAY, SQL
-from sync_scheduler.runs import Limits, Outcome, Run, hear
+from sync_scheduler.runs import Limits, Outcome, Run
+from sync_scheduler.transitions import hear
 
 log = get_logger(__name__)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain, repeat
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -28,7 +28,7 @@ from homeroom.telemetry import inject_headers
 from sync_scheduler import integrations, ledger
 from sync_scheduler.calendars import find_date
 from sync_scheduler.doorbell import first_of
-from sync_scheduler.integrations import read_options
+from sync_scheduler.integration_bodies import read_options
 from sync_scheduler.ledger import SQL
 from sync_scheduler.uploads import read_upload
 
@@ -49,12 +49,22 @@ _LOOK_SECONDS = (0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A connection that is tried before it is saved; it is forgotten as soon as there is an answer."""
+
+    connection: dict[str, Any]
+    sealed_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """Somebody's question."""
 
     kind: Kind
     refresh: bool = False
     """Whether an answer that is not old yet won't do."""
+    draft: Draft | None = None
+    """To be asked with instead of what is saved."""
 
 
 async def ask(
@@ -146,11 +156,16 @@ async def _put(connection: Connection, inquiry: UUID, integration: UUID, visible
     """The id of the question that is to be waited for: this one, a pending one, or one with a fresh answer."""
     row = await integrations.lock(connection, integration, visible)
     about = (integration, asking.kind, row["edition"])
+    if asking.draft is not None:  # nobody else's question
+        shown, sealed = asking.draft.connection, asking.draft.sealed_secret
+        await connection.execute(SQL["add_inquiry"], inquiry, *about, ANSWER_WITHIN, inject_headers(), shown, sealed)
+        await connection.execute(SQL["wake"])
+        return inquiry
     if asking.kind == "schools" and not asking.refresh:
         fresh = await connection.fetchrow(SQL["fresh_inquiry"], *about, FRESH)
         if fresh is not None:
             return UUID(str(fresh["id"]))
-    await connection.execute(SQL["add_inquiry"], inquiry, *about, ANSWER_WITHIN, inject_headers())
+    await connection.execute(SQL["add_inquiry"], inquiry, *about, ANSWER_WITHIN, inject_headers(), None, None)
     await connection.execute(SQL["wake"])
     pending: UUID | None = await connection.fetchval(SQL["pending_inquiry"], *about)
     if pending is None:  # the other one was answered in between: the whole unit of work is tried again

@@ -11,7 +11,7 @@ from homeroom.messages import Bookmark, Mode
 from homeroom.roster import CANONICAL_VERSION
 
 Asked = Literal["auto", "full"]
-Gone = Literal["reset", "edit", "sync"]
+Gone = Literal["reset", "edit", "sync", "hold", "restore"]
 """What took the bookmark away."""
 
 _WITHOUT_BOOKMARK: dict[Gone | None, str] = {
@@ -19,6 +19,8 @@ _WITHOUT_BOOKMARK: dict[Gone | None, str] = {
     "reset": "the integration was reset",
     "edit": "the settings were edited since the last sync",
     "sync": "the last sync left nothing that changes could be counted from",
+    "hold": "something of the last sync was held, so changes alone would not do",
+    "restore": "an earlier state of the roster was brought back since the last sync",
 }
 
 

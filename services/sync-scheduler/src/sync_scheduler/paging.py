@@ -7,6 +7,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from homeroom.codes import Code
 from homeroom.problems import Problem
 
+NEWEST = 2**63 - 1
+"""Where lists begin that go from the newest to the oldest."""
 _MARK = "after:"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from homeroom import messages
 from homeroom.bus import Bus, BusError, Outgoing
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
@@ -31,13 +32,15 @@ from homeroom.messages import (
     to_tenancy,
 )
 from homeroom.telemetry import BUS_LAG, HEARTBEAT_AGE, get_logger
-from sync_scheduler import beginnings, inquiries, ledger, uploads
+from sync_scheduler import beginnings, decisions, inquiries, ledger, restores, slots, starts, uploads
 from sync_scheduler.beginnings import Terms
 from sync_scheduler.doorbell import Doorbell
-from sync_scheduler.integrations import read_options
+from sync_scheduler.integration_bodies import read_options
 from sync_scheduler.ledger import AWAY, SQL
-from sync_scheduler.runs import Entry, Limits, supervise
+from sync_scheduler.runs import Entry, Limits
 from sync_scheduler.sftp_accounts import read_account
+from sync_scheduler.starts import StartLimits
+from sync_scheduler.transitions import supervise
 from sync_scheduler.uploads import read_upload
 
 log = get_logger(__name__)
@@ -57,12 +60,22 @@ class Ticking:
     """The rounds of one worker; any number of workers may make theirs."""
 
     def __init__(
-        self, database: Database, bus: Bus, limits: Limits, *, tick_seconds: float, terms: Terms | None = None
+        self,
+        database: Database,
+        bus: Bus,
+        limits: Limits,
+        *,
+        tick_seconds: float,
+        terms: Terms | None = None,
+        starts: StartLimits | None = None,
+        keep_slots: timedelta = timedelta(days=90),
     ) -> None:
         self._database = database
         self._bus = bus
         self._limits = limits
         self._terms = terms or Terms()
+        self._starts = starts or StartLimits()
+        self._keep_slots = keep_slots
         self._tick_seconds = tick_seconds
 
     async def run(self, doorbell: Doorbell, stop: asyncio.Event) -> None:
@@ -85,9 +98,12 @@ class Ticking:
             for send in (
                 self._send_organizations,
                 self._send_integrations,
+                self._begin_slots,
                 self._begin_uploads,
                 self._send_jobs,
                 self._send_inquiries,
+                self._send_decisions,
+                self._send_restores,
                 self._send_stops,
             )
         ]
@@ -97,8 +113,11 @@ class Ticking:
         """Give silent fetches another attempt and end what is over its deadline."""
         for change in await self._database.transact(self._judge):
             ledger.tell(change)
+        for change in await self._database.transact(self._expire):
+            ledger.tell(change)
         if ended := await self._database.transact(lambda connection: inquiries.look_after(connection, BATCH)):
             log.warning("inquiries.unanswered", ended=ended)
+        await self._database.transact(lambda connection: slots.look_after(connection, self._keep_slots, BATCH))
 
     async def measure(self) -> None:
         """Put what operations watch into the metrics."""
@@ -143,6 +162,9 @@ class Ticking:
         await connection.executemany(SQL["mark_integration"], [(row["id"], row["version"]) for row in rows])
         return len(rows)
 
+    async def _begin_slots(self, connection: Connection) -> int:
+        return await slots.begin_due(connection, BATCH, self._terms)
+
     async def _begin_uploads(self, connection: Connection) -> int:
         return await uploads.begin_due(connection, BATCH, self._terms)
 
@@ -153,16 +175,30 @@ class Ticking:
         return len(rows)
 
     async def _send_jobs(self, connection: Connection) -> int:
-        rows = await connection.fetch(SQL["unpublished_runs"], BATCH)
+        rows = await starts.list_ready(connection, self._starts, BATCH)
         await self._publish([_with_headers(to_jobs(_make_job(row), row["region"]), row["headers"]) for row in rows])
         if rows:
             faultpoint("scheduler.job-published")
         for row in rows:
             await _note_mode(connection, row)
-            await connection.execute(SQL["mark_published"], row["id"], row["attempt"], row["edition"])
+        await connection.executemany(
+            SQL["mark_published"], [(row["id"], row["attempt"], row["edition"]) for row in rows]
+        )
+        for row in rows:
             sentence = f"The attempt was handed to the workers of region {row['region']}."
             await ledger.add_entry(connection, row["id"], Entry("published", row["attempt"], sentence))
+        if len(rows) < BATCH:
+            await starts.note_waiting(connection, BATCH)
         return len(rows)
+
+    async def _send_decisions(self, connection: Connection) -> int:
+        return await decisions.send_due(connection, self._publish, BATCH)
+
+    async def _send_restores(self, connection: Connection) -> int:
+        return await restores.send_due(connection, self._publish, BATCH)
+
+    async def _expire(self, connection: Connection) -> list[ledger.Change]:
+        return await decisions.expire_due(connection, BATCH)
 
     async def _send_stops(self, connection: Connection) -> int:
         rows = await connection.fetch(SQL["stops_due"], BATCH)
@@ -200,7 +236,16 @@ def _make_job(row: asyncpg.Record) -> SyncJob:
         mode=_find_mode(row),
         bookmark=beginnings.read_bookmark(row),
         upload=read_upload(row),
+        terms=beginnings.read_terms(row),
+        refresh=_read_class(row),
+        keep_received=row["keep_received"],
     )
+
+
+def _read_class(row: asyncpg.Record) -> messages.ClassRef | None:
+    if row["class_sourced_id"] is None:
+        return None
+    return messages.ClassRef(class_sourced_id=row["class_sourced_id"], teacher_sourced_id=row["teacher_sourced_id"])
 
 
 def _find_mode(row: asyncpg.Record) -> Mode:

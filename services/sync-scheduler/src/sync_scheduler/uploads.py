@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -10,15 +11,18 @@ from homeroom.connections import UPLOADED
 from homeroom.db import Connection
 from homeroom.ids import new_id
 from homeroom.messages import UploadReceived, UploadRef
+from homeroom.problems import Problem
 from homeroom.telemetry import get_logger
 from sync_scheduler import beginnings
-from sync_scheduler.beginnings import Terms
+from sync_scheduler.beginnings import Terms, Wish
 from sync_scheduler.ledger import SQL
 
 log = get_logger(__name__)
 
 OCCASION = "A set of files was received."
 CREATED_BY = "upload"
+AGAIN = timedelta(minutes=1)
+"""How soon files are tried again that could not be read."""
 
 
 async def receive(connection: Connection, integration: UUID, fact: UploadReceived) -> None:
@@ -41,14 +45,20 @@ async def receive(connection: Connection, integration: UUID, fact: UploadReceive
 
 
 async def begin_due(connection: Connection, limit: int, terms: Terms) -> int:
-    """Begin a run for integrations whose files wait and that have no active one; returns for how many."""
+    """Begin a run for integrations whose files wait and that have no active one; returns for how many.
+
+    Files of one that may not start, for want of a license, wait; nobody waits for them.
+    """
     rows = await connection.fetch(SQL["due_uploads"], limit)
     for row in rows:
         # Until it was locked, another replica may have begun its run, and that may even have ended.
         if await connection.fetchval(SQL["upload_waits"], row["id"]):
-            await beginnings.begin(
-                connection, new_id(), row, asked="auto", occasion=OCCASION, created_by=CREATED_BY, terms=terms
-            )
+            wish = Wish(occasion=OCCASION, created_by=CREATED_BY)
+            try:
+                await beginnings.begin(connection, new_id(), row, wish, terms=terms)
+            except Problem as problem:
+                log.info("upload.waits", integration_id=str(row["id"]), code=problem.code.value)
+                await connection.execute(SQL["delay_uploads"], row["id"], AGAIN)
     return len(rows)
 
 

@@ -1,34 +1,32 @@
-"""What callers get to see of organizations, integrations and runs."""
+"""What callers get to see of organizations and integrations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
 from pydantic import BaseModel
 
+from homeroom.clock import SystemClock
 from homeroom.codes import Code
-from homeroom.messages import Mode
-from sync_scheduler import ledger
-from sync_scheduler.integrations import OptionsBody, ScheduleBody, read_options
+from sync_scheduler import slots
+from sync_scheduler.calendars import is_zone
+from sync_scheduler.integration_bodies import GuardBody, OptionsBody, read_options, show_guard
 from sync_scheduler.paging import to_cursor
-from sync_scheduler.runs import State, list_incomplete_schools
+from sync_scheduler.pauses import is_paused
+from sync_scheduler.schedule_bodies import AnySchedule, show_schedule
+from sync_scheduler.schedules import Reason
 from sync_scheduler.sftp_accounts import read_account
-from sync_scheduler.uploads import read_upload
 
 V = TypeVar("V", bound=BaseModel)
 
-MESSAGES = {
-    State.QUEUED: "The run waits for a worker",
-    State.FETCHING: "A worker fetches from the provider",
-    State.APPLYING: "The store compares and applies what was fetched",
-    State.SUCCEEDED: "The roster is up to date",
-}
-"""What a state without a code says."""
+NEXT_RUNS = 5
+_CLOCK = SystemClock()
 
 
 class Page(BaseModel, Generic[V]):
@@ -55,6 +53,23 @@ class SftpAccount(BaseModel):
     auth: Literal["password", "key"]
 
 
+class NextRun(BaseModel):
+    """A run that is ahead, in UTC and by the district's clocks."""
+
+    at: datetime
+    local: datetime
+    why: Reason
+
+
+class Pause(BaseModel):
+    """While it lasts, no sync starts."""
+
+    since: datetime
+    until: datetime | None
+    reason: str | None
+    by: str
+
+
 class Integration(BaseModel):
     """An integration, without its secrets."""
 
@@ -67,8 +82,16 @@ class Integration(BaseModel):
     time_zone: str
     connection: dict[str, Any]
     options: OptionsBody
-    schedule: ScheduleBody
+    schedule: AnySchedule
+    next_slot_at: datetime | None
+    next_runs: list[NextRun]
+    guard: GuardBody
+    approve_first: bool
+    additions_only: bool
+    keep_received: bool
+    takes_over: UUID | None
     state: str
+    paused: Pause | None
     needs_sync: bool
     sftp: SftpAccount | None
     last_success_at: datetime | None
@@ -77,104 +100,23 @@ class Integration(BaseModel):
     updated_at: datetime
 
 
-class Counts(BaseModel):
-    """What became of one collection."""
+class Reset(Integration):
+    """An integration that was reset, and what happens next."""
 
-    served: int
-    added: int
-    changed: int
-    unchanged: int
-    removed: int
-    filtered: int
-    quarantined: int
+    next_step: str
 
 
-class Fetching(BaseModel):
-    """How far a fetch has come."""
+class UsedSlot(BaseModel):
+    """What became of one slot of the schedule, or of several that shared a fate."""
 
-    served: dict[str, int]
-    pages: int
-
-
-class IncompleteSchool(BaseModel):
-    """A school whose records stayed as they were, and why."""
-
-    sourced_id: str | None
-    code: Code
-    why: str
-
-
-class Upload(BaseModel):
-    """The set of files a run reads."""
-
-    id: str
-    number: int
-    received_at: datetime
-
-
-class Run(BaseModel):
-    """A run as the contract shows it."""
-
-    id: UUID
-    integration_id: UUID
-    number: int
-    state: State
-    code: Code | None
-    message: str
-    detail: str | None
-    next_step: str | None
-    mode: Mode
-    mode_code: Code | None
-    upload: Upload | None
-    attempt: int
-    cancel_requested: bool
-    progress: Fetching
-    counts: dict[str, Counts]
-    incomplete_schools: list[IncompleteSchool]
-    matched_students: int
-    matched_teachers: int
-    unmatched_users: int
-    imported_classes: int
-    created_at: datetime
-    deadline_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-class RunAccepted(BaseModel):
-    """The run that was queued."""
-
-    run_id: UUID
-
-
-class LogEntry(BaseModel):
-    """One step of a run's story."""
-
-    at: datetime
-    attempt: int
-    step: str
+    slot: datetime
+    local: datetime
+    outcome: Literal["started", "skipped", "left_out"]
     code: Code | None
     sentence: str
-
-
-class Issue(BaseModel):
-    """A record that was not taken as it came."""
-
-    collection: str
-    sourced_id: str | None
-    code: Code
-    title: str
-    next_step: str
-    field: str | None
-    detail: str | None
-
-
-class RunLog(BaseModel):
-    """A run's story and the records it stumbled over; at most as many as a fetch reports, the counts are exact."""
-
-    run_id: UUID
-    entries: list[LogEntry]
-    issues: list[Issue]
+    slots: int
+    run_id: UUID | None
+    at: datetime
 
 
 def show_organization(row: asyncpg.Record) -> Organization:
@@ -186,16 +128,67 @@ def show_integration(row: asyncpg.Record) -> Integration:
     """An integration's row for a caller."""
     # Stored options passed their checks when they came; what is offered may have changed since.
     options = OptionsBody.model_construct(**msgspec.structs.asdict(read_options(row["options"])))
+    now = _CLOCK.now()
     same = {name: row[name] for name in Integration.model_fields.keys() & row.keys()}
     return Integration(
         **same
         | {
             "organization_id": row["organization"],
             "options": options,
-            "schedule": ScheduleBody(),
+            "schedule": show_schedule(row["schedule"]),
+            "next_runs": _show_next_runs(row, now),
+            "guard": show_guard(row["guard"]),
+            "paused": _show_pause(row, now),
             "sftp": _show_account(row),
         }
     )
+
+
+def show_reset(row: asyncpg.Record) -> Reset:
+    """An integration after its reset: a reset is a refresh, and forgets no record (C6)."""
+    shown = show_integration(row)
+    when = (
+        f"by its schedule at {shown.next_slot_at:%Y-%m-%d %H:%M} UTC" if shown.next_slot_at else "as soon as it is run"
+    )
+    if shown.paused:
+        when = "once the integration is resumed"
+    next_step = (
+        f"Everything is read and compared {when}. Until that picture is complete the roster stays readable as it is,"
+        " and records that turn out to be unchanged cause no events."
+    )
+    return Reset(**shown.model_dump(), next_step=next_step)
+
+
+def show_slot(row: asyncpg.Record) -> UsedSlot:
+    """A slot's outcome for a caller."""
+    code = Code(row["code"]) if row["code"] else None
+    return UsedSlot(
+        slot=row["slot"],
+        local=_show_local(row["slot"], row),
+        outcome=row["outcome"],
+        code=code,
+        sentence=code.entry.title if code else "A sync was started",
+        slots=row["slots"],
+        run_id=row["run"],
+        at=row["at"],
+    )
+
+
+def _show_next_runs(row: asyncpg.Record, now: datetime) -> list[NextRun]:
+    coming = slots.list_coming(row, now, NEXT_RUNS)
+    return [NextRun(at=one.at, local=_show_local(one.at, row), why=one.why) for one in coming]
+
+
+def _show_local(moment: datetime, row: asyncpg.Record) -> datetime:
+    """By the district's clocks; in UTC where its zone went out of use."""
+    zone: str = row["time_zone"]
+    return moment.astimezone(ZoneInfo(zone)) if is_zone(zone) else moment
+
+
+def _show_pause(row: asyncpg.Record, now: datetime) -> Pause | None:
+    if not is_paused(row, now):
+        return None
+    return Pause(since=row["paused_at"], until=row["paused_until"], reason=row["pause_reason"], by=row["paused_by"])
 
 
 def _show_account(row: asyncpg.Record) -> SftpAccount | None:
@@ -203,66 +196,6 @@ def _show_account(row: asyncpg.Record) -> SftpAccount | None:
     if account is None:
         return None
     return SftpAccount(username=account.username, auth="password" if account.password_hash else "key")
-
-
-def show_run(row: asyncpg.Record) -> Run:
-    """A run's row for a caller."""
-    run = ledger.read(row)
-    return Run(
-        id=row["id"],
-        integration_id=row["integration"],
-        number=row["number"],
-        state=run.state,
-        code=run.code,
-        message=run.code.entry.title if run.code else MESSAGES[run.state],
-        detail=run.detail,
-        next_step=run.code.entry.next_step if run.code else None,
-        mode=run.mode,
-        mode_code=run.mode_code,
-        upload=_show_upload(row),
-        attempt=run.attempt,
-        cancel_requested=run.cancel_requested,
-        progress=Fetching(served=dict(run.served), pages=run.pages),
-        counts={
-            collection: Counts(**{name: getattr(report, name) for name in Counts.model_fields})
-            for collection, report in run.collections.items()
-        },
-        incomplete_schools=[
-            IncompleteSchool(sourced_id=one.sourced_id, code=one.code, why=one.detail or one.code.entry.title)
-            for one in list_incomplete_schools(run.issues)
-        ],
-        matched_students=run.students,
-        matched_teachers=run.teachers,
-        unmatched_users=row["unmatched_users"],
-        imported_classes=run.classes,
-        created_at=row["created_at"],
-        deadline_at=run.deadline_at,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
-    )
-
-
-def _show_upload(row: asyncpg.Record) -> Upload | None:
-    upload = read_upload(row)
-    return Upload(**msgspec.structs.asdict(upload)) if upload else None
-
-
-def show_log(row: asyncpg.Record, entries: Iterable[asyncpg.Record]) -> RunLog:
-    """A run's entries and issues for a caller."""
-    issues = [
-        Issue(
-            collection=issue.collection,
-            sourced_id=issue.sourced_id,
-            code=issue.code,
-            title=issue.code.entry.title,
-            next_step=issue.code.entry.next_step,
-            field=issue.field,
-            detail=issue.detail,
-        )
-        for issue in ledger.read(row).issues
-    ]
-    told = [LogEntry(**{name: entry[name] for name in LogEntry.model_fields}) for entry in entries]
-    return RunLog(run_id=row["id"], entries=told, issues=issues)
 
 
 def show_page(rows: Sequence[asyncpg.Record], limit: int, order: str, show: Callable[[asyncpg.Record], V]) -> Page[V]:

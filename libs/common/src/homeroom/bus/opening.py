@@ -14,11 +14,11 @@ from homeroom.settings import Settings
 @asynccontextmanager
 async def open_bus(settings: Settings) -> AsyncIterator[Bus]:
     """Open the configured bus and close it at the end. Only what is used is imported, for a quicker start."""
+    session = settings.bus_session_seconds
     if settings.kafka:
         from homeroom.bus.kafka import KafkaBus
         from homeroom.bus.kafka import Settings as KafkaSettings
 
-        session = settings.bus_session_seconds
         chosen = KafkaSettings(
             session=session,
             heartbeat=min(3.0, session / 6),
@@ -29,8 +29,10 @@ async def open_bus(settings: Settings) -> AsyncIterator[Bus]:
             yield bus
     else:
         from homeroom.bus.postgres import PostgresBus
+        from homeroom.bus.postgres import Settings as PostgresSettings
 
-        async with PostgresBus.open(settings.database_url.get_secret_value()) as bus:
+        patient = PostgresSettings(session=session, beat=min(1.0, session / 6))
+        async with PostgresBus.open(settings.database_url.get_secret_value(), patient) as bus:
             yield bus
 
 

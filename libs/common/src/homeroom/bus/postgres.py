@@ -189,7 +189,12 @@ class PostgresBus:
             self._url,
             timeout=CONNECT_SECONDS,
             command_timeout=self._settings.deadline,
-            server_settings={"application_name": f"homeroom-bus {purpose}", "timezone": "UTC"},
+            server_settings={
+                "application_name": f"homeroom-bus {purpose}",
+                "timezone": "UTC",
+                # Who freezes while it writes would keep all others from writing to the same partitions.
+                "idle_in_transaction_session_timeout": str(round(self._settings.session * 1000)),
+            },
         )
 
     async def _keep(self) -> None:

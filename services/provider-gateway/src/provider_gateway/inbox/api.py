@@ -68,7 +68,7 @@ class Uploaded(BaseModel):
 class UploadDescription(Uploaded):
     """A set as it is listed."""
 
-    via: Literal["sftp", "rest"]
+    via: str = Field(description="`sftp` or `rest`")
     files: int
 
 
@@ -110,7 +110,7 @@ async def upload(
 ) -> Uploaded:
     """Upload a set of OneRoster CSV files as one zip; a sync starts by itself."""
     with _hanging_up():
-        desk = _desk(request)
+        desk = find_desk(request)
         await _find(desk, integration_id, caller)
         _check_head(desk, request, name)
         return await _take(desk, integration_id, caller, request, name)
@@ -137,9 +137,9 @@ async def list_uploads(
     limit: Annotated[int, Query(ge=1, le=100, description="how many at most")] = 20,
 ) -> UploadList:
     """The sets that were received and are kept, newest first, and what the inbox waits for."""
-    desk = _desk(request)
+    desk = find_desk(request)
     await _find(desk, integration_id, caller, reading=True)
-    with _storing():
+    with storing():
         ids = await desk.uploads.ids(integration_id)
         seals = await asyncio.gather(*(desk.uploads.find(integration_id, one) for one in ids[:limit]))
         expected = await desk.uploads.expected(integration_id)
@@ -149,7 +149,8 @@ async def list_uploads(
     )
 
 
-def _desk(request: Request) -> Desk:
+def find_desk(request: Request) -> Desk:
+    """What uploads need. Problem UPLOAD_MISSING where there is no inbox."""
     desk: Desk | None = request.app.state.desk
     if desk is None:
         raise Problem(Code.UPLOAD_MISSING, status=404, detail="This installation has no inbox for uploads.")
@@ -229,7 +230,7 @@ async def _seal(desk: Desk, integration_id: str, draft: Path) -> Seal:
     folder = sealing_folder(desk.spool / integration_id) / draft.name
     plan = Plan(received_at=desk.clock.now(), via="rest")
     await asyncio.to_thread(_put_aside, draft, folder, plan)
-    with _storing():
+    with storing():
         return await asyncio.shield(desk.sealer.announce(integration_id, folder, plan))
 
 
@@ -240,7 +241,8 @@ def _put_aside(draft: Path, folder: Path, plan: Plan) -> None:
 
 
 @contextmanager
-def _storing() -> Iterator[None]:
+def storing() -> Iterator[None]:
+    """Around what is asked of the storage. Problem UNAVAILABLE."""
     try:
         yield
     except StorageFailed as error:

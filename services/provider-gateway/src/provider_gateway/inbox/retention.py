@@ -65,6 +65,12 @@ class Retention:
             for upload_id in choose(ids, now, self._keep, deleted=self._is_deleted(integration_id)):
                 await self._uploads.erase(integration_id, upload_id)
                 log.info("an old upload was erased", integration_id=integration_id, upload_id=upload_id)
+        received = self._uploads.received
+        for integration_id in await received.integrations():
+            for run_id in await received.ids(integration_id):
+                if now - received_at(run_id) > self._keep:
+                    await received.erase(integration_id, run_id)
+                    log.info("what a run received was erased", integration_id=integration_id, run_id=run_id)
         for integration_id, spool in self._spools.all().items():
             await asyncio.to_thread(_sweep_posted, spool.root / "posted")
             if self._is_deleted(integration_id):

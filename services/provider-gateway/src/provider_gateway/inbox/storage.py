@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+_RECEIVED = "received/"
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -38,7 +39,8 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     upload_id: str
     integration_id: str
     received_at: datetime
-    via: Literal["sftp", "rest"]
+    via: Literal["sftp", "rest", "fetch"]
+    """`fetch`: what a provider sent in the course of a run, not an upload."""
     files: tuple[StoredFile, ...]
 
     @property
@@ -55,7 +57,8 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return told.hexdigest()
 
     def fact(self) -> UploadReceived:
-        """What the scheduler is told."""
+        """What the scheduler is told of an upload."""
+        assert self.via != "fetch"  # noqa: S101 - what was fetched is nobody's news
         return UploadReceived(
             upload_id=self.upload_id,
             integration_id=self.integration_id,
@@ -104,12 +107,19 @@ class NoUploads:
 class StoredUploads:
     """Sets of files in a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, shelf: str = "") -> None:
+        """Take a store; a `shelf` keeps sets of another sort apart from uploads."""
         self._store = store
+        self._shelf = shelf
+
+    @property
+    def received(self) -> StoredUploads:
+        """Where what providers sent is kept, by run, for integrations that ask for it."""
+        return StoredUploads(self._store, _RECEIVED)
 
     async def keep(self, seal: Seal, files: Path) -> None:
         """Keep a set whose files lie in a folder; doing it twice does no harm. Raises `StorageFailed`."""
-        base = _base(seal.integration_id, seal.upload_id)
+        base = self._base(seal.integration_id, seal.upload_id)
         for number, file in enumerate(seal.files):
             await self._store.keep(self._store.place(base, number, file.name), files / file.name)
         await self._store.put(f"{base}/seal.json", encode(seal))
@@ -122,7 +132,7 @@ class StoredUploads:
                 raise ProviderError(
                     Code.UPLOAD_MISSING, "The set of files is not there, or is older than files are kept."
                 )
-            base = _base(integration_id, upload_id)
+            base = self._base(integration_id, upload_id)
             found = [
                 await self._store.fetch(self._store.place(base, number, file.name), file, into / file.name)
                 for number, file in enumerate(seal.files)
@@ -137,7 +147,7 @@ class StoredUploads:
         """What a set is made of; None where there is none. Raises `StorageFailed`."""
         if not (is_id(integration_id) and is_id(upload_id)):
             return None
-        content = await self._store.get(f"{_base(integration_id, upload_id)}/seal.json")
+        content = await self._store.get(f"{self._base(integration_id, upload_id)}/seal.json")
         if content is None:
             return None
         try:
@@ -150,15 +160,18 @@ class StoredUploads:
 
     async def ids(self, integration_id: str) -> list[str]:
         """The ids of an integration's sets, newest first; the last one may still be on its way."""
-        return sorted(filter(is_id, await self._store.folders(integration_id)), reverse=True)
+        return sorted(filter(is_id, await self._store.folders(f"{self._shelf}{integration_id}")), reverse=True)
 
     async def integrations(self) -> list[str]:
         """Every integration that has sets."""
-        return sorted(filter(is_id, await self._store.folders("")))
+        return sorted(filter(is_id, await self._store.folders(self._shelf.rstrip("/"))))
 
     async def erase(self, integration_id: str, upload_id: str) -> None:
         """Erase a set."""
-        await self._store.erase(_base(integration_id, upload_id))
+        await self._store.erase(self._base(integration_id, upload_id))
+
+    def _base(self, integration_id: str, upload_id: str) -> str:
+        return f"{self._shelf}{integration_id}/{upload_id}"
 
     async def note(self, integration_id: str, expected: Sequence[Expected]) -> None:
         """Keep what an integration's inbox waits for, for whoever asks."""
@@ -181,10 +194,6 @@ def received_at(upload_id: str) -> datetime:
 def is_id(text: str) -> bool:
     """Whether a text is an id of ours, and so can't be a path."""
     return _ID.fullmatch(text) is not None
-
-
-def _base(integration_id: str, upload_id: str) -> str:
-    return f"{integration_id}/{upload_id}"
 
 
 def hash_file(path: Path) -> tuple[int, str]:

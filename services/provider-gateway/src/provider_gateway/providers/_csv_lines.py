@@ -31,6 +31,14 @@ class Lines:
     last_damaged: bool = False
     """Whether the last line is no row."""
 
+    def refuse_last(self, id_at: int | None) -> None:
+        """Take the last row for one that was cut off."""
+        if self.rows:
+            row = self.rows.pop()
+            self.refused.append(
+                RecordProblem(Code.CSV_ROW, sourced_id=row[id_at] or None if id_at is not None else None)
+            )
+
     @property
     def received(self) -> int:
         """How many rows there were; blank lines are none."""

@@ -57,6 +57,8 @@ class Directions:
     layout: Layout
     roles: Path | None = None
     """Of users of 1.2: where their roles were collected."""
+    open_end: bool = True
+    """Whether the file may end without a line end; if not, its last row may be cut off and is not taken."""
 
 
 def set_down_block(directions: Directions, block: Block, scope: Scope, slot: Path) -> ReadBlock:
@@ -74,9 +76,12 @@ def read_block(directions: Directions, block: Block, scope: Scope) -> ReadBlock:
     """A page out of a block; CSV_ENCODING if it is not UTF-8."""
     layout = directions.layout
     with undisturbed():
-        if directions.roles is None and (page := read_columns(layout, block, scope)) is not None:
+        cut = block.open_end and not directions.open_end
+        if not cut and directions.roles is None and (page := read_columns(layout, block, scope)) is not None:
             return ReadBlock(page, doubtful=False)
         lines = read_lines(layout, block, layout.find("sourcedId"))
+        if cut and not lines.last_damaged:
+            lines.refuse_last(layout.find("sourcedId"))
         raw = _read_records(directions, lines)
         doubtful = block.endless or (block.open_end and lines.last_damaged) or any(map(_is_nameless, raw.refused))
         return ReadBlock(make_page(layout.collection, raw, scope), doubtful)

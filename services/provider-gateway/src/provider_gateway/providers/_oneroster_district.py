@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -14,6 +14,7 @@ import httpx2
 
 from homeroom.codes import Code
 from homeroom.messages import Finding, Mode
+from homeroom.roster import Class
 from homeroom.telemetry import get_logger
 from provider_gateway.failures import ProviderError, StartOver
 from provider_gateway.paging import read_pages
@@ -23,7 +24,7 @@ from provider_gateway.providers._oneroster_increments import Increments, Peek
 from provider_gateway.providers._oneroster_pages import read_body, read_count, read_single
 from provider_gateway.providers._oneroster_schools import NESTED, is_refusal, list_ids, read_by_school
 from provider_gateway.providers._oneroster_shapes import ROW_TYPES, list_rows
-from provider_gateway.providers.contract import Opening, Page, Proof, Seen
+from provider_gateway.providers.contract import ClassRoster, Opening, Page, Proof, Seen
 from provider_gateway.quirks import Quirks
 from provider_gateway.scope import Scope
 from provider_gateway.signing import Answer, read_clock
@@ -142,12 +143,30 @@ class District:
         async def read(answer: Answer) -> Page:
             return read_single(self._name, collection, answer.body, scope)
 
+        if self._bases.found is None:  # a record that is not there must not be taken for a base that is not
+            with suppress(ProviderError):
+                await self._peek("orgs", None)
         try:
             return await self._request(f"/{collection}/{quote(sourced_id, safe='')}", f"/{collection}/{{id}}", read)
         except ProviderError as error:
             if error.code is Code.PROV_NOT_FOUND and error.status in GONE:
                 return None
             raise
+
+    async def read_class(self, section: Class, scope: Scope) -> ClassRoster:
+        """The enrollments of a class; whole if as many different ones came as the server states."""
+        path = f"/schools/{quote(section.school_sourced_id, safe='')}/classes/{quote(section.sourced_id, safe='')}"
+        label = "/schools/{id}/classes/{id}/enrollments"
+        try:
+            async with aclosing(self._read_list(f"{path}/enrollments", "enrollments", scope, {}, label)) as found:
+                pages = [page async for page in found]
+        except ProviderError as error:
+            if not is_refusal(error):
+                raise
+            raise ProviderError(Code.REFRESH_UNSUPPORTED, f"{error.detail} It can't be asked for one class.") from None
+        came = {one for page in pages for one in (*page.canonical.list_ids(), *page.left_out, *page.tombstones)}
+        whole = {page.stated for page in pages} == {len(came)} and not any(page.refused for page in pages)
+        return ClassRoster(pages, whole)
 
     def proof(self, collection: str) -> Proof:
         """That only changes were asked for, or the counts that OneRoster servers state."""

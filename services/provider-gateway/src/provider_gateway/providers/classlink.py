@@ -46,6 +46,7 @@ class ClassLink:
         "states_counts": True,
         "states_revision": True,
         "single_records": True,
+        "single_classes": True,
     }
 
     @asynccontextmanager

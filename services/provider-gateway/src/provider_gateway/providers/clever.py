@@ -16,13 +16,14 @@ from typing import Any, Final, ParamSpec, TypeVar
 from homeroom.codes import Code
 from homeroom.connections import CleverConnection
 from homeroom.messages import Finding, Mode
+from homeroom.roster import Class
 from provider_gateway.failures import ProviderError
 from provider_gateway.providers import _clever_events as events
 from provider_gateway.providers import _clever_pages as read
 from provider_gateway.providers._clever_client import CleverApi, open_api
 from provider_gateway.providers._clever_records import READERS, Links, View, pick_demographics
 from provider_gateway.providers._clever_singles import fetch_single, find_record
-from provider_gateway.providers.contract import Opening, Page, Proof, RawPage, Seen, Source, make_page
+from provider_gateway.providers.contract import ClassRoster, Opening, Page, Proof, RawPage, Seen, Source, make_page
 from provider_gateway.readers import Readers
 from provider_gateway.scope import Scope
 from provider_gateway.spool import Spool, pack, unpack
@@ -65,6 +66,7 @@ class Clever:
         "modes": ["full", "delta"],
         "states_counts": False,
         "single_records": True,
+        "single_classes": True,
     }
 
     @asynccontextmanager
@@ -192,6 +194,15 @@ class _District:
             if error.code is Code.PROV_NOT_FOUND and error.status in {404, 410}:
                 return None
             raise
+
+    async def read_class(self, section: Class, scope: Scope) -> ClassRoster:
+        """The people of a section, who are all part of it."""
+        page = RawPage(received=0, suspicious=True)
+        roster = read.try_roster(await fetch_single(self._api, "sections", section.sourced_id), page)
+        if roster is not None:
+            page.records += roster.enrollments()
+            page.received = len(page.records)
+        return ClassRoster([make_page("enrollments", page, scope)], whole=roster is not None)
 
     async def finish(self, seen: Mapping[str, Seen]) -> dict[str, Any]:  # noqa: ARG002 - nothing is checked with it
         """The event that was the newest when the fetch began; changes since then come with the next one."""

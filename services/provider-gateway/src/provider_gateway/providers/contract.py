@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homeroom.codes import Code
 from homeroom.messages import Bookmark, Finding, Mode, Options, UploadRef
-from homeroom.roster import Record
+from homeroom.roster import Class, Record
 from provider_gateway import masking
 from provider_gateway.canonical import Canonical, prepare
 from provider_gateway.failures import RecordProblem
@@ -171,6 +171,24 @@ class Source(Protocol):
 
     async def remark(self) -> Sequence[Finding]:
         """What a verification should tell beside what the pages show: an application that is off, a paused district."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRoster:
+    """Who is in one class."""
+
+    pages: Sequence[Page]
+    """Its enrollments."""
+    whole: bool
+    """Whether they are all of them, so that one that is missing is gone."""
+
+
+@runtime_checkable
+class ClassSource(Source, Protocol):
+    """A source that can be asked for one class (C2)."""
+
+    async def read_class(self, section: Class, scope: Scope) -> ClassRoster:
+        """The enrollments of a class that was found before. Raises `ProviderError` where they can't be had."""
 
 
 @dataclass(frozen=True, slots=True)

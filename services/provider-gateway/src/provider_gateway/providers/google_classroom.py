@@ -68,6 +68,7 @@ class GoogleClassroom:
         "modes": ["full"],
         "states_counts": False,
         "single_records": True,
+        "single_classes": False,
     }
 
     @asynccontextmanager

@@ -37,6 +37,7 @@ class OneRoster:
         "modes": ["full", "delta"],
         "states_counts": True,
         "single_records": True,
+        "single_classes": True,
     }
 
     @asynccontextmanager

@@ -42,6 +42,7 @@ class OneRosterCsv:
         "modes": ["full", "delta"],
         "states_counts": False,
         "single_records": False,
+        "single_classes": False,
         "uploads": True,
     }
 
@@ -84,6 +85,8 @@ class _District:
         self._made_at = files.package.find_age(opening.upload.received_at)
         self._in_workers = files.package.size > _SMALL_SET
         self._doubtful: set[str] = set()
+        self._open: set[str] = set()
+        """Collections whose file ends without a line end: by the exporter's habit, or because it was cut off."""
         self._told_unnamed = False
         self.collections = tuple(name for name in COLLECTIONS if name in files.parts)
         self.mode: Mode = "full" if files.is_whole else "delta"
@@ -97,7 +100,8 @@ class _District:
 
     async def pages(self, collection: str, scope: Scope) -> AsyncGenerator[Page, None]:
         """All pages of a collection in order; each is a block of its file."""
-        directions = Directions(self._files.layouts[collection])
+        habit = not self._state or collection in self._state.get("open", ())
+        directions = Directions(self._files.layouts[collection], open_end=habit)
         notes: list[RecordProblem] = []
         if collection == "users" and "roles" in self._files.layouts:
             directions, notes = await self._collect_roles(directions)
@@ -113,6 +117,7 @@ class _District:
                     block = await reading.next()
                     ended = block is None
                     if block is not None:
+                        self._note_end(collection, block)
                         slot = self._opening.workspace / f"{collection}-{number % (most + 1)}"
                         number += 1
                         waiting.append(asyncio.create_task(self._read(directions, block, scope, slot)))
@@ -133,6 +138,12 @@ class _District:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
             await reading.close()
+
+    def _note_end(self, collection: str, block: Block) -> None:
+        if block.open_end:
+            self._open.add(collection)
+            if collection not in self._state.get("open", ()):
+                self._doubtful.add(collection)
 
     async def _read(self, directions: Directions, block: Block, scope: Scope, slot: Path) -> ReadBlock:
         if self._in_workers:
@@ -155,7 +166,10 @@ class _District:
         return replace(page, notes=notes)
 
     def proof(self, collection: str) -> Proof:
-        """A bulk file is everything, unless something in it could not be told apart; then nobody is gone."""
+        """A bulk file is everything, unless something in it could not be told apart, or it may have been cut off.
+
+        A file without a last line end may be an exporter's habit; until it was seen twice, nobody is gone by it.
+        """
         if self._files.parts[collection] is not Part.BULK:
             return Proof.CHANGES
         return Proof.COUNTS if collection in self._doubtful else Proof.WHOLE
@@ -167,7 +181,9 @@ class _District:
     async def finish(self, seen: Mapping[str, Seen]) -> dict[str, Any]:  # noqa: ARG002 - nothing is checked with it
         """The number, age and digest of the set, for the next one to be compared with."""
         check_first(self._files, self._state)
-        return make_state(self._state, self._upload.number, self._made_at, await self._digest)
+        state = make_state(self._state, self._upload.number, self._made_at, await self._digest)
+        read = {name for name, part in self._files.parts.items() if part is Part.BULK}
+        return state | {"open": sorted(self._open | (set(self._state.get("open", ())) - read))}
 
     async def remark(self) -> Sequence[Finding]:
         """What is in the set."""

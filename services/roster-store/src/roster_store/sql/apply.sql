@@ -26,17 +26,23 @@ SET LOCAL enable_nestloop = off;
 SET LOCAL enable_nestloop = on;
 
 -- name: list_removal_collections
-SELECT DISTINCT collection FROM roster_staging.{staging};
+SELECT DISTINCT collection FROM roster_staging.{staging} WHERE reason <> 'unproved';
 
 -- name: find_gone
 INSERT INTO {gone} (collection, sourced_id, reason)
 SELECT $2, held.sourced_id, staged.reason
-FROM (SELECT key, min(reason) AS reason FROM roster_staging.{staging} WHERE collection = $2 GROUP BY key) AS staged
+FROM (
+    SELECT key, min(reason) AS reason FROM roster_staging.{staging}
+    WHERE collection = $2 AND reason <> 'unproved' GROUP BY key
+) AS staged
 JOIN {table} AS held ON held.integration_no = $1 AND held.key = staged.key
 WHERE held.active AND held.origin = 'synced';
 
 -- name: count_gone
 SELECT collection, count(*) FROM {gone} GROUP BY collection;
+
+-- name: count_missed
+SELECT collection, count(*) FROM {gone} WHERE reason = 'missed twice' GROUP BY collection;
 
 -- name: holds_any
 SELECT EXISTS (SELECT FROM {table} WHERE integration_no = $1 AND active AND origin = 'synced');

@@ -80,7 +80,8 @@ INSERT INTO {gone} (collection, sourced_id, reason)
 SELECT 'enrollments', held.sourced_id, 'reference'
 FROM enrollments AS held
 WHERE held.integration_no = $1 AND held.active AND held.origin = 'synced'
-  AND held.{reference} IN (SELECT sourced_id FROM {gone} WHERE collection = $2)
+  AND (held.user_sourced_id IN (SELECT sourced_id FROM {gone} WHERE collection = 'users')
+       OR held.class_sourced_id IN (SELECT sourced_id FROM {gone} WHERE collection = 'classes'))
   AND NOT EXISTS (SELECT FROM {staged_enrollments} AS staged WHERE staged.sourced_id = held.sourced_id)
   AND NOT EXISTS (
       SELECT FROM {gone} AS gone WHERE gone.collection = 'enrollments' AND gone.sourced_id = held.sourced_id

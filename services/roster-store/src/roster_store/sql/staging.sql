@@ -11,14 +11,16 @@ WHERE excluded.provider NOT IN ('', held.provider);
 UPDATE integration SET newest_run = $2, newest_attempt = $3 WHERE no = $1;
 
 -- name: insert_fetch
-INSERT INTO staged_fetch (id, integration_no, run_id, run_number, attempt, basis) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO staged_fetch (id, integration_no, run_id, run_number, attempt, basis, terms)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: find_fetch
 SELECT no, id, integration_no, run_id, run_number, attempt, basis, state, outcome FROM staged_fetch WHERE id = $1;
 
 -- name: lock_fetch
-SELECT no, id, integration_no, run_id, run_number, attempt, basis, state, outcome FROM staged_fetch WHERE id = $1 FOR UPDATE;
+SELECT no, id, integration_no, run_id, run_number, attempt, basis, state, outcome, terms
+FROM staged_fetch WHERE id = $1 FOR UPDATE;
 
 -- name: list_overtaken
 SELECT no FROM staged_fetch WHERE integration_no = $1 AND state = 'staging' AND id <> $2;

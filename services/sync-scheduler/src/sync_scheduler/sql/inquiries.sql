@@ -1,12 +1,13 @@
 -- name: add_inquiry
--- Who asks the same about the same settings while it is pending shares the answer.
-INSERT INTO inquiry (id, integration, kind, edition, deadline_at, headers)
-VALUES ($1, $2, $3, $4, now() + $5::interval, $6)
+-- Who asks the same about the same settings while it is pending shares the answer. With $7 and $8 it is asked with
+-- that connection instead of the integration's.
+INSERT INTO inquiry (id, integration, kind, edition, deadline_at, headers, connection, sealed_secret)
+VALUES ($1, $2, $3, $4, now() + $5::interval, $6, $7, $8)
 ON CONFLICT DO NOTHING
 
 -- name: pending_inquiry
 SELECT id FROM inquiry
-WHERE integration = $1 AND kind = $2 AND edition = $3 AND answered_at IS NULL
+WHERE integration = $1 AND kind = $2 AND edition = $3 AND answered_at IS NULL AND sealed_secret IS NULL
 
 -- name: fresh_inquiry
 -- An answer to the same question about the same settings that is not old yet.
@@ -23,13 +24,15 @@ WHERE inquiry.id = $1 AND ($2::uuid IS NULL OR integration.organization = $2)
 -- name: answer_inquiry
 -- The first answer counts.
 UPDATE inquiry
-SET answered_at = now(), code = $3, detail = $4, answer = $5, publish_at = NULL
+SET answered_at = now(), code = $3, detail = $4, answer = $5, publish_at = NULL, connection = NULL, sealed_secret = NULL
 WHERE id = $1 AND integration = $2 AND answered_at IS NULL
 
 -- name: unpublished_inquiries
 SELECT inquiry.id, inquiry.kind, inquiry.published, inquiry.asked_at, inquiry.deadline_at, inquiry.headers,
     integration.id AS integration, integration.organization, integration.provider, integration.region,
-    integration.connection, integration.sealed_secret, integration.options, integration.sis, integration.time_zone,
+    coalesce(inquiry.connection, integration.connection) AS connection,
+    coalesce(inquiry.sealed_secret, integration.sealed_secret) AS sealed_secret,
+    integration.options, integration.sis, integration.time_zone,
     upload.id AS upload, upload.number AS upload_number, upload.received_at AS upload_received_at
 FROM inquiry
 JOIN integration ON integration.id = inquiry.integration
@@ -50,7 +53,8 @@ SET published = published + 1, publish_at = CASE WHEN published + 1 < $2 THEN no
 WHERE id = $1
 
 -- name: end_overdue_inquiries
-UPDATE inquiry SET answered_at = now(), code = $1, detail = $2, publish_at = NULL
+UPDATE inquiry
+SET answered_at = now(), code = $1, detail = $2, publish_at = NULL, connection = NULL, sealed_secret = NULL
 WHERE id IN (
     SELECT id FROM inquiry
     WHERE answered_at IS NULL AND deadline_at <= now()
@@ -59,7 +63,8 @@ WHERE id IN (
 )
 
 -- name: end_inquiries
-UPDATE inquiry SET answered_at = now(), code = $2, detail = $3, publish_at = NULL
+UPDATE inquiry
+SET answered_at = now(), code = $2, detail = $3, publish_at = NULL, connection = NULL, sealed_secret = NULL
 WHERE integration = $1 AND answered_at IS NULL
 
 -- name: forget_inquiries

@@ -1,20 +1,88 @@
 -- name: unpublished_runs
-SELECT run.id, run.number, run.attempt, run.mode, run.deadline_at, run.headers, run.today, run.upload,
+-- The runs whose turn it is: of each host as many as it has room for, hosts in turns, what was asked for first. Replicas
+-- that look at the same time rank alike and pass over what another has locked, so the limits hold for all together.
+WITH busy AS MATERIALIZED (
+    SELECT integration.region, integration.host,
+        count(*) FILTER (WHERE run.state IN ('queued', 'fetching')) AS running,
+        count(*) FILTER (WHERE run.published_at > now() - interval '1 minute') AS started
+    FROM run JOIN integration ON integration.id = run.integration
+    WHERE run.kind NOT IN ('refresh', 'restore')
+        AND (
+            run.state IN ('queued', 'fetching') AND run.published_attempt = run.attempt
+            OR run.published_at > now() - interval '1 minute'
+        )
+    GROUP BY integration.region, integration.host
+), region_busy AS (
+    SELECT region, sum(started) AS started FROM busy GROUP BY region
+), waiting AS (
+    SELECT run.id, run.number, integration.region, integration.host,
+        CASE WHEN run.kind = 'refresh' THEN 0 WHEN run.slot IS NULL THEN 1 ELSE 2 END AS rank
+    FROM run JOIN integration ON integration.id = run.integration
+    WHERE run.state = 'queued'
+        AND run.kind <> 'restore'
+        AND run.published_attempt < run.attempt
+        AND (run.not_before IS NULL OR run.not_before <= now())
+), placed AS (
+    SELECT *, row_number() OVER (PARTITION BY region, host, rank = 0 ORDER BY rank, number) AS place FROM waiting
+), admitted AS (
+    SELECT placed.*, row_number() OVER (PARTITION BY region ORDER BY rank, place, number) AS region_place
+    FROM placed
+    LEFT JOIN busy USING (region, host)
+    CROSS JOIN LATERAL (SELECT CASE WHEN host = ANY ($6::text[]) THEN $4::int ELSE 1 END AS times) AS factor
+    WHERE host IS NULL
+        OR rank = 0
+        OR place <= least($2::int * times - coalesce(running, 0), $3::int * times - coalesce(started, 0))
+)
+SELECT run.id, run.number, run.attempt, run.mode, run.headers, run.today, run.upload,
+    CASE WHEN run.published_attempt = 0 THEN now() + (run.deadline_at - run.created_at) ELSE run.deadline_at END
+        AS deadline_at,
+    run.kind, run.class_sourced_id, run.teacher_sourced_id, coalesce(run.options, integration.options) AS options,
+    integration.guard, integration.approve_first, integration.additions_only, integration.keep_received,
+    integration.takes_over,
     integration.id AS integration, integration.organization, integration.provider, integration.region,
-    integration.connection, integration.sealed_secret, integration.options, integration.edition, integration.sis,
-    integration.bookmark, upload.number AS upload_number, upload.received_at AS upload_received_at
-FROM run
+    integration.connection, integration.sealed_secret, integration.edition, integration.sis,
+    CASE WHEN run.kind = 'refresh' OR integration.bookmark_gone IS DISTINCT FROM 'hold' THEN integration.bookmark END
+        AS bookmark,
+    upload.number AS upload_number, upload.received_at AS upload_received_at
+FROM admitted
+JOIN run ON run.id = admitted.id
 JOIN integration ON integration.id = run.integration
 LEFT JOIN upload ON upload.id = run.upload
+LEFT JOIN region_busy ON region_busy.region = admitted.region
 WHERE run.state = 'queued'
     AND run.published_attempt < run.attempt
-    AND (run.not_before IS NULL OR run.not_before <= now())
-ORDER BY run.number
+    AND region_place <= $5::int - coalesce(region_busy.started, 0)
+ORDER BY admitted.rank, admitted.place, run.number
 LIMIT $1
 FOR NO KEY UPDATE OF run SKIP LOCKED
 
 -- name: mark_published
-UPDATE run SET published_attempt = $2, edition = $3 WHERE id = $1
+-- The time a run waited for its turn is not taken from the time it has.
+UPDATE run
+SET published_attempt = $2,
+    edition = $3,
+    published_at = now(),
+    deadline_at = CASE WHEN published_attempt = 0 THEN now() + (deadline_at - created_at) ELSE deadline_at END
+WHERE id = $1
+
+-- name: note_waiting
+INSERT INTO run_entry (run, attempt, step, sentence)
+SELECT run.id, run.attempt, 'waits', format(
+        'The run waits its turn, so that %s is not asked by too many at once.',
+        coalesce(integration.host, 'region ' || integration.region)
+    )
+FROM run JOIN integration ON integration.id = run.integration
+WHERE run.state = 'queued'
+    AND run.kind <> 'restore'
+    AND run.published_attempt < run.attempt
+    AND greatest(run.created_at, run.not_before) <= now() - $1::interval
+    AND NOT EXISTS (
+        SELECT FROM run_entry
+        WHERE run_entry.run = run.id AND run_entry.attempt = run.attempt AND run_entry.step = 'waits'
+    )
+ORDER BY run.number
+LIMIT $2
+ON CONFLICT (run, attempt, step) DO NOTHING
 
 -- name: stops_due
 SELECT id, stop_below, stop_reason, state IN ('queued', 'fetching', 'applying') AND cancel_requested AS again
@@ -47,10 +115,11 @@ UPDATE organization SET published_version = $2 WHERE id = $1
 UPDATE integration SET published_version = $2 WHERE id = $1
 
 -- name: overdue_runs
--- Silent workers and passed deadlines, by the database's clock.
+-- Silent workers, passed deadlines and decisions the store never answered, by the database's clock.
 SELECT * FROM run
 WHERE state IN ('queued', 'fetching', 'applying')
     AND (deadline_at <= now() OR state = 'fetching' AND heartbeat_at <= now() - $1::interval)
+    OR state = 'held' AND hold IS NOT NULL AND hold_expires_at IS NULL AND deadline_at <= now()
 ORDER BY number
 LIMIT $2
 FOR NO KEY UPDATE SKIP LOCKED
@@ -64,3 +133,17 @@ SELECT clock_timestamp()
 
 -- name: oldest_heartbeat
 SELECT coalesce(extract(epoch FROM now() - min(heartbeat_at)), 0)::float8 FROM run WHERE state = 'fetching'
+
+-- name: unpublished_restores
+-- Restores that were not sent, or that the store has not answered for a while; what waits for a decision was answered.
+SELECT run.*, integration.organization, integration.guard, integration.approve_first, integration.additions_only,
+    integration.takes_over
+FROM run JOIN integration ON integration.id = run.integration
+WHERE run.kind = 'restore'
+    AND (
+        run.state = 'queued' AND (run.not_before IS NULL OR run.not_before <= now())
+        OR run.state = 'applying' AND run.hold IS NULL AND run.published_at <= now() - $1::interval
+    )
+ORDER BY run.number
+LIMIT $2
+FOR NO KEY UPDATE OF run SKIP LOCKED

@@ -1,7 +1,10 @@
 -- name: add_run
 -- Nothing happens where another run is active.
-INSERT INTO run (id, integration, mode, mode_code, today, upload, created_by, headers, deadline_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::interval)
+INSERT INTO run (
+    id, integration, mode, mode_code, today, upload, created_by, headers, deadline_at,
+    kind, slot, options, class_sourced_id, teacher_sourced_id, restores
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::interval, $10, $11, $12, $13, $14, $15)
 ON CONFLICT DO NOTHING
 
 -- name: begun_run
@@ -15,17 +18,21 @@ LIMIT 1
 SELECT id FROM run WHERE integration = $1 AND state IN ('queued', 'fetching', 'applying')
 
 -- name: run
-SELECT run.*, upload.number AS upload_number, upload.received_at AS upload_received_at
+SELECT run.*, upload.number AS upload_number, upload.received_at AS upload_received_at, integration.keep_received
 FROM run
 JOIN integration ON integration.id = run.integration
 LEFT JOIN upload ON upload.id = run.upload
 WHERE run.id = $1 AND ($2::uuid IS NULL OR integration.organization = $2)
 
 -- name: runs
--- One page of an integration's runs, newest first.
-SELECT run.*, upload.number AS upload_number, upload.received_at AS upload_received_at
-FROM run LEFT JOIN upload ON upload.id = run.upload
+-- One page of an integration's runs, newest first; with $4 and $5 only those in that state, or of that kind.
+SELECT run.*, upload.number AS upload_number, upload.received_at AS upload_received_at, integration.keep_received
+FROM run
+JOIN integration ON integration.id = run.integration
+LEFT JOIN upload ON upload.id = run.upload
 WHERE run.integration = $1 AND run.number < $2
+    AND ($4::text IS NULL OR run.state = $4)
+    AND ($5::text IS NULL OR run.kind = $5)
 ORDER BY run.number DESC
 LIMIT $3
 
@@ -54,7 +61,11 @@ SET state = $2,
     started_at = $17,
     finished_at = $18,
     mode = $19,
-    mode_code = $20
+    mode_code = $20,
+    deadline_at = $21,
+    plan = $22,
+    hold = $23,
+    hold_expires_at = $24
 WHERE id = $1
 
 -- name: save_heartbeat

@@ -19,9 +19,11 @@ LIMIT 1
 SELECT EXISTS (SELECT FROM upload WHERE integration = $1 AND state = 'pending')
 
 -- name: due_uploads
--- Integrations with files that wait, and no run that reads them or stands in their way.
+-- Integrations with files that wait, and no run or pause that stands in their way.
 SELECT * FROM integration
 WHERE state = 'active'
+    AND (paused_at IS NULL OR paused_until <= now())
+    AND (uploads_after IS NULL OR uploads_after <= now())
     AND EXISTS (SELECT FROM upload WHERE upload.integration = integration.id AND upload.state = 'pending')
     AND NOT EXISTS (
         SELECT FROM run
@@ -30,6 +32,9 @@ WHERE state = 'active'
 ORDER BY position
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: delay_uploads
+UPDATE integration SET uploads_after = now() + $2::interval WHERE id = $1
 
 -- name: settle_upload
 -- What became of the set a run was about.
