@@ -126,7 +126,7 @@ def _calls(page: Path) -> Iterator[Call]:
 def _without_variables(text: str) -> str:
     text = text.replace("\\\n", " ")
     text = re.sub(r"'\$\([^()]*\)'", "x", text)
-    text = re.sub(r"'\$ORGANIZATION'|\$\(cat [^()]*\)", "00000000-0000-0000-0000-000000000000", text)
+    text = re.sub(r"'\$(?:ORGANIZATION|PLAN)'|\$\(cat [^()]*\)", "00000000-0000-0000-0000-000000000000", text)
     return re.sub(r"\w+=\$\((curl .*?)\)$", r"\1", text, flags=re.MULTILINE | re.DOTALL)
 
 

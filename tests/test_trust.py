@@ -90,7 +90,7 @@ async def test_many_leaving_are_held_until_somebody_approves(installation: Insta
             await call(district, "POST", f"/v1/runs/{run['id']}/discard", json={"plan": hold["plan"]})
         assert again.value.code == "HOLD_DECIDED"
         audit = await call(district, "GET", "/v1/audit", params={"subject": f"run:{run['id']}"})
-        assert [entry["by"] for entry in audit["items"]] == ["admin"]
+        assert [entry["by"] for entry in audit["items"]] == ["local-admin"]
 
 
 async def test_a_newer_plan_takes_the_place_of_a_held_one(installation: Installation) -> None:
