@@ -368,3 +368,42 @@ async def test_bodies_that_are_no_forms(make_link: Callable[..., Awaitable[str]]
     for body in (b"\xff\xfe", b"&".join(b"a=1" for _ in range(100)), b"{}"):
         assert (await anybody.post(path, content=body)).status_code == 422
     assert (await anybody.post(path, content=b"a=" + b"x" * 2_000_000)).status_code == 413
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("provider", ["oneroster", "classlink", "clever", "google-classroom"])
+async def test_nobody_else_ever_has_the_secret(
+    client: Client, anybody: Client, organization_id: str, provider: str, wanted: Callable[..., dict[str, Any]]
+) -> None:
+    """An integration without credentials neither runs nor answers, says why, and lives from the link on (C12)."""
+    body = wanted(organization_id, provider=provider) | {"connection": None}
+    created = (await client.post("/v1/integrations", json=body)).raise_for_status().json()
+    assert (created["connection"], created["credentials_missing"]) == ({}, True)
+    path = f"/v1/integrations/{created['id']}"
+    for asked in (
+        await client.post(f"{path}/runs", json={}),
+        await client.post(f"{path}/verify"),
+        await client.get(f"{path}/schools"),
+    ):
+        assert (asked.status_code, asked.json()["code"]) == (409, "CREDENTIALS_MISSING")
+    if provider != "oneroster":
+        return
+    link = (await client.post(f"{path}/credential-links", json={})).raise_for_status().json()["url"]
+    done = await anybody.post(link.removeprefix("http://issuer.test"), data=ENTERED)
+    assert done.status_code == 200, done.text
+    assert not (await client.get(path)).json()["credentials_missing"]
+    assert (await client.post(f"{path}/runs", json={})).status_code == 202
+
+
+async def test_credentials_are_left_out_on_purpose_only(
+    client: Client, organization_id: str, wanted: Callable[..., dict[str, Any]]
+) -> None:
+    """Leaving the connection out is a mistake; null says that the district will enter it, and an admin still can."""
+    body = wanted(organization_id)
+    connection = body.pop("connection")
+    assert (await client.post("/v1/integrations", json=body)).status_code == 422
+    created = (await client.post("/v1/integrations", json=body | {"connection": None})).raise_for_status().json()
+    path = f"/v1/integrations/{created['id']}"
+    edited = (await client.patch(path, json={"connection": connection})).raise_for_status().json()
+    assert not edited["credentials_missing"]
+    assert (await client.post(f"{path}/runs", json={})).status_code == 202

@@ -138,6 +138,7 @@ class Code(StrEnum):
     REFRESH_THROTTLED = "REFRESH_THROTTLED"
     LINK_INVALID = "LINK_INVALID"
     TAKEOVER_UNFIT = "TAKEOVER_UNFIT"
+    CREDENTIALS_MISSING = "CREDENTIALS_MISSING"
     SECRET_REQUIRED = "SECRET_REQUIRED"  # noqa: S105 - the name of a code, not a secret
     ENDPOINT_REFUSED = "ENDPOINT_REFUSED"
     CONFIRMATION_REQUIRED = "CONFIRMATION_REQUIRED"
@@ -761,6 +762,12 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "synced.",
         "Name a deleted integration of the organization, or leave it out.",
         "caller",
+    ),
+    Code.CREDENTIALS_MISSING: CodeEntry(
+        "The credentials have not been entered yet",
+        "The integration was created without them, for the district to enter them by a link.",
+        "Send the district a credential link, remind it of the one it has, or enter the credentials yourself.",
+        "admin",
     ),
     Code.SECRET_REQUIRED: CodeEntry(
         "The secret must be entered again",

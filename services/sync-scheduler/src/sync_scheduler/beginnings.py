@@ -21,7 +21,7 @@ from homeroom.db import Connection
 from homeroom.messages import Bookmark, Purpose
 from homeroom.problems import Problem
 from homeroom.telemetry import inject_headers
-from sync_scheduler import ledger, licenses, modes, pauses
+from sync_scheduler import credentials, ledger, licenses, modes, pauses
 from sync_scheduler.calendars import find_date
 from sync_scheduler.ledger import SQL
 from sync_scheduler.runs import Entry
@@ -62,8 +62,8 @@ class Wish:
 async def begin(connection: Connection, run_id: UUID, integration: asyncpg.Record, wish: Wish, *, terms: Terms) -> UUID:
     """Queue a run of an integration the caller has locked; returns its id, or the id of the one that is active.
 
-    Problems INTEGRATION_PAUSED, LICENSE_INACTIVE; UPLOAD_MISSING where the provider is fed by files and none were ever
-    received.
+    Problems INTEGRATION_PAUSED, CREDENTIALS_MISSING, LICENSE_INACTIVE; UPLOAD_MISSING where the provider is fed by
+    files and none were ever received.
     """
     now = await ledger.read_time(connection)
     await _check_gates(connection, integration, wish.kind, now, terms)
@@ -105,6 +105,8 @@ async def _check_gates(
         end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until somebody resumes it"
         detail = f"The integration {integration['id']} is paused {end}."
         raise Problem(Code.INTEGRATION_PAUSED, status=409, detail=detail)
+    if kind != "restore":
+        credentials.check_entered(integration)
     organization = integration["organization"]
     if not await licenses.is_active(connection, organization, now, required=terms.license_required):
         detail = f"The organization {organization} has no license that is valid now."

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -44,6 +45,18 @@ class Entered:
 def enter(connection: ConnectionModel) -> Entered:
     """A connection as it was created."""
     return Entered(connection.shown(), connection.secrets())
+
+
+def asks_for_any(provider: str) -> bool:
+    """Whether a connection of this kind has anything to enter."""
+    return bool(CONNECTIONS[provider].model_fields)
+
+
+def check_entered(integration: asyncpg.Record) -> None:
+    """Problem CREDENTIALS_MISSING while a district has still to enter its credentials (C12)."""
+    if not integration["sealed_secret"]:
+        detail = f"The credentials of the integration {integration['id']} have not been entered yet."
+        raise Problem(Code.CREDENTIALS_MISSING, status=409, detail=detail)
 
 
 def check_kind(provider: str, entered: object) -> ConnectionModel:

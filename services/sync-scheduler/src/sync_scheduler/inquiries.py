@@ -25,7 +25,7 @@ from homeroom.ids import new_id
 from homeroom.messages import Answered, Finding, Inquiry, School, to_inquiries
 from homeroom.problems import Problem
 from homeroom.telemetry import inject_headers
-from sync_scheduler import integrations, ledger
+from sync_scheduler import credentials, integrations, ledger
 from sync_scheduler.calendars import find_date
 from sync_scheduler.doorbell import first_of
 from sync_scheduler.integration_bodies import read_options
@@ -80,7 +80,7 @@ async def ask(
 
     Nobody is kept waiting by a process that is asked to `stop`.
 
-    Problems INTEGRATION_DELETED, NOT_FOUND.
+    Problems CREDENTIALS_MISSING, INTEGRATION_DELETED, NOT_FOUND.
     """
     inquiry = new_id()
     put = await database.transact(lambda connection: _put(connection, inquiry, integration, visible, asking))
@@ -161,6 +161,7 @@ async def _put(connection: Connection, inquiry: UUID, integration: UUID, visible
         await connection.execute(SQL["add_inquiry"], inquiry, *about, ANSWER_WITHIN, inject_headers(), shown, sealed)
         await connection.execute(SQL["wake"])
         return inquiry
+    credentials.check_entered(row)
     if asking.kind == "schools" and not asking.refresh:
         fresh = await connection.fetchrow(SQL["fresh_inquiry"], *about, FRESH)
         if fresh is not None:

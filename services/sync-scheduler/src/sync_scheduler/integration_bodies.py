@@ -96,10 +96,11 @@ class IntegrationBody(RequestModel):
     sis: Sis | None = None
     region: Region = "us"
     time_zone: Zone | None = Field(default=None, description="an IANA time zone; without one that of the region")
-    connection: ConnectionModel = Field(
-        default=None,
+    connection: ConnectionModel | None = Field(
+        default_factory=dict,
         validate_default=True,
-        description="that of the `provider`; oneroster-csv needs none. Secrets never come back",
+        description="that of the `provider`; oneroster-csv needs none. Secrets never come back. null where the "
+        "district will enter it by a credential link",
     )
     options: OptionsBody = OptionsBody()
     schedule: Any = Field(default=None, validate_default=True, description="when syncs are due; manual without one")
@@ -118,7 +119,9 @@ class IntegrationBody(RequestModel):
     @classmethod
     def _check_connection(cls, entered: object, info: ValidationInfo) -> ConnectionModel | None:
         provider = info.data.get("provider")
-        return credentials.check_kind(provider, entered) if provider else None
+        if provider is None or (entered is None and credentials.asks_for_any(provider)):
+            return None
+        return credentials.check_kind(provider, entered)
 
     @field_validator("schedule", mode="plain", json_schema_input_type=AnySchedule | None)
     @classmethod

@@ -47,14 +47,15 @@ class Integrations:
         organization = body.organization_id
         if visible not in (None, organization):
             raise _no_organization(organization)
-        entered = credentials.enter(body.connection)
-        self._check_addresses(body.provider, entered.shown)
+        entered = credentials.enter(body.connection) if body.connection is not None else None
+        shown = entered.shown if entered else {}
+        self._check_addresses(body.provider, shown)
         check_options(body.provider, body.options)
         schedule = store_schedule(body.schedule)
         _check_kind_of_schedule(body.provider, schedule)
         zone = _check_zone(body.time_zone) or REGION_ZONES[body.region]
         integration = new_id()
-        sealed = entered.seal(self._public_key, integration)
+        sealed = entered.seal(self._public_key, integration) if entered else ""
         options = body.options.model_dump(mode="json")
 
         async def add(connection: Connection) -> asyncpg.Record:
@@ -69,11 +70,11 @@ class Integrations:
                 body.provider,
                 body.sis,
                 body.region,
-                entered.shown,
+                shown,
                 sealed,
                 options,
                 zone,
-                sorted(entered.secrets or ()),
+                sorted((entered and entered.secrets) or ()),
                 schedule,
                 now,
                 body.guard.merge({}),

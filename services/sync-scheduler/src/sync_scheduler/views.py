@@ -81,6 +81,7 @@ class Integration(BaseModel):
     region: str
     time_zone: str
     connection: dict[str, Any]
+    credentials_missing: bool
     options: OptionsBody
     schedule: AnySchedule
     next_slot_at: datetime | None
@@ -134,6 +135,7 @@ def show_integration(row: asyncpg.Record) -> Integration:
         **same
         | {
             "organization_id": row["organization"],
+            "credentials_missing": not row["sealed_secret"],
             "options": options,
             "schedule": show_schedule(row["schedule"]),
             "next_runs": _show_next_runs(row, now),
