@@ -90,7 +90,7 @@ async def test_csv_without_connection(client: httpx2.AsyncClient, organization_i
         ("google-classroom", GOOGLE | {"service_account_key": "{}"}, {"service_account_key"}),
         ("classlink", DIRECT | {"auth": "proxy"}, {"application_id"}),
         ("clever", {"district_id": "d"}, {"district_token"}),
-        ("clever", {}, {""}),
+        ("clever", {}, {"district_id"}),
         ("clever", "text", {""}),
     ],
 )

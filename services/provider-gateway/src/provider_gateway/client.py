@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 import httpx2
 import msgspec
@@ -26,9 +26,6 @@ from homeroom.telemetry import FETCH_BYTES, FETCH_PAGES, FETCH_RETRIES, get_logg
 from provider_gateway.failures import ProviderError
 from provider_gateway.gates import HostGate, HostGates, Pace
 from provider_gateway.signing import Answer
-
-if TYPE_CHECKING:
-    from provider_gateway.recording import Recording
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -69,6 +66,13 @@ class Limits:
     """Repeated requests a run may always make; beyond them it may repeat one in ten."""
 
 
+class Recorder(Protocol):
+    """Keeps answers as they came."""
+
+    async def keep(self, path: str, body: bytes) -> None:
+        """Keep one; `path` is how it is called in errors."""
+
+
 @dataclass(slots=True)
 class Traffic:
     """What a run has asked of its provider so far."""
@@ -101,7 +105,7 @@ class PoliteClient:
         self._checked: set[bytes] = set()
         self._reached = False
         self.traffic = Traffic()
-        self.recording: Recording | None = None
+        self.recording: Recorder | None = None
         """Where answers are kept, if they are."""
 
     @classmethod
