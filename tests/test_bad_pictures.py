@@ -107,7 +107,7 @@ async def test_half_written_files_remove_nobody(database: Database, tmp_path: Pa
 
 async def test_ordinary_days_are_not_held(database: Database) -> None:
     """Of two hundred ordinary days at most two are held, and the roster is the provider's after each of the others."""
-    district = District(seed=SEED % 10_000, students=120)
+    district = District(seed=SEED % 10_000, students=80)
     pipe = Pipe(database)
     held = []
     for day in range(DAYS + 1):

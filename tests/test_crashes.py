@@ -103,7 +103,15 @@ and with the provider's roster in the store."""
 # ── kill -9 ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("point", sorted(POINTS))
+ON_KAFKA = ("gateway.claimed", "gateway.chunk-sent", "gateway.completed-sent", "relay.events-sent", "store.applied")
+"""Points between a message and its offset, or between two messages: there it matters which bus there is. What lies
+between two rows is the same on both."""
+STEPS = [pytest.param("on_postgres", point, id=point) for point in sorted(POINTS)] + [
+    pytest.param("on_kafka", point, id=f"on_kafka-{point}", marks=pytest.mark.kafka) for point in ON_KAFKA
+]
+
+
+@pytest.mark.parametrize(("installation", "point"), STEPS, indirect=["installation"])
 async def test_a_crash_at_any_step_is_survived(installation: Installation, history: History, point: str) -> None:
     """Whichever process dies between two effects of a run, nothing is lost and nothing is done twice."""
     async with recorded_district(installation, history) as district:

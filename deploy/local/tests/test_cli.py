@@ -22,7 +22,7 @@ from homeroom_local.secrets_file import LocalSecrets
 from homeroom_local.stack import free_port
 
 COLLECTIONS = {"orgs", "academicSessions", "courses", "classes", "users", "enrollments"}
-COUNTS = {"served", "added", "changed", "unchanged", "removed", "filtered", "quarantined"}
+COUNTS = {"served", "added", "changed", "unchanged", "removed", "filtered", "quarantined", "unconfirmed", "held"}
 RUN = {"id", "state", "code", "message", "next_step", "mode", "attempt", "counts", "started_at", "finished_at"}
 MARK = "MADE_BY_TEST"
 START_SECONDS = 90
