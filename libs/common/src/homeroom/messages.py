@@ -78,7 +78,8 @@ class GuardLimits(_Plain, frozen=True, kw_only=True, forbid_unknown_fields=True)
     remove_least: int = 20
     """Removals of a collection: more than the share and more than the number keep removals back."""
     remove_most: int = 500
-    """More removals of a collection than this are kept back whatever their share."""
+    """More removals of a collection than this are kept back whatever their share; of enrollments, as many as so many
+    people have."""
     school_remove_share: float = 0.30
     school_remove_least: int = 10
     """The same within one school, whose removals alone are then kept back."""
