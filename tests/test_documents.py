@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import jsonschema
 import msgspec
@@ -17,7 +18,10 @@ from homeroom import messages
 from homeroom.codes import Code
 from homeroom.events import EVENT_TYPES, Event, RecordData, to_message
 from homeroom.roster import Class, encode_record
-from homeroom_local.documents import CHANNELS, SERVICES, fill, write_documents
+from homeroom_local.asyncapi import CHANNELS
+from homeroom_local.documents import SERVICES, fill, write_documents
+from roster_store.feed import Cursor, FeedEvent, Page
+from roster_store.subscriptions.batches import ENVELOPE, TEST, cut, make_test, write_body, write_test
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -85,7 +89,8 @@ def test_every_topic_is_described() -> None:
     document = _load("asyncapi.json")
     described = {channel["address"] for channel in document["channels"].values()}
     topics = {topic.name for topic in messages.TOPICS if topic not in BY_REGION}
-    assert described == topics | {messages.jobs_topic("{region}"), messages.inquiries_topic("{region}")}
+    of_many = {messages.jobs_topic("{region}"), messages.inquiries_topic("{region}"), "product-events.{product_id}"}
+    assert described == topics | of_many | {None}  # webhooks go to addresses of others
     for reference in re.findall(r'"#/([^"]+)"', json.dumps(document)):
         place: Any = document
         for part in reference.split("/"):
@@ -93,9 +98,10 @@ def test_every_topic_is_described() -> None:
 
 
 def test_every_event_is_described() -> None:
-    """The channel that products read lists every event type there is."""
+    """Every type of events there is stands in the channels that tell of it, and a test besides in a product's own."""
     document = _load("asyncapi.json")
     assert set(document["channels"]["roster-events"]["messages"]) == EVENT_TYPES
+    assert set(document["channels"]["product-events"]["messages"]) == EVENT_TYPES | {TEST}
 
 
 def test_messages_are_what_the_document_says() -> None:
@@ -156,6 +162,14 @@ def test_events_are_what_the_document_says() -> None:
     described = document["components"]["messages"][event.type]
     _check(document, described["headers"], dict(message.headers))
     _check(document, described["payload"], json.loads(message.value))
+    page = Page([FeedEvent(event, "i", Cursor(7, 1))], Cursor(7), more=False)
+    webhook = document["components"]["messages"][ENVELOPE]["payload"]
+    posted = json.loads(write_body(UUID(int=1), cut(page)))
+    _check(document, webhook, posted)
+    _check(document, webhook, json.loads(write_test(UUID(int=1), make_test(UUID(int=1), UUID(int=2), AT))))
+    del posted["data"]["events"][0]["data"]["record"]["title"]
+    with pytest.raises(jsonschema.ValidationError):
+        _check(document, webhook, posted)
 
 
 def test_senders_and_receivers_are_services() -> None:

@@ -23,7 +23,7 @@ NEEDS = {
     "provider-gateway-inbox": {"kafka"},
     "provider-gateway-worker": {"kafka", "sso", "roster-store", "internet"},
     "roster-store": {"postgres", "sso"},
-    "roster-store-worker": {"postgres", "kafka"},
+    "roster-store-worker": {"postgres", "kafka", "internet"},
     "sso-migrate": {"postgres"},
     "sync-scheduler-migrate": {"postgres"},
     "roster-store-migrate": {"postgres"},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from secrets import token_hex
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -18,9 +20,11 @@ from homeroom.migrate import migrate
 from homeroom.secrets import generate_key
 from homeroom.service import STOP_SECONDS, _within_bounds
 from homeroom.testing.kafka import kafka_version
-from homeroom_local.documents import CHANNELS, SERVICES
+from homeroom_local.asyncapi import CHANNELS
+from homeroom_local.documents import SERVICES
 from provider_gateway.app import _run_worker
 from roster_store.changes import GROUP as STORE_GROUP
+from roster_store.subscriptions.outlets import topic_of
 from sync_scheduler.ticking import GROUP as SCHEDULER_GROUP
 
 GROUPS = {
@@ -189,6 +193,11 @@ def test_users_may_do_what_their_service_does(platform: list[Json]) -> None:
                 buries = all(_may(user, "topic", letters, word) for word in ("Create", "Write", "Read"))
                 assert buries >= receives, (service, letters)
                 assert receives or not _may(user, "topic", letters, "Read"), (service, letters)
+        # Topics of products are made when a product first asks for one (docs/events.md).
+        topic = topic_of(UUID(int=0)).name
+        made = all(_may(user, "topic", topic, word) for word in ("Create", "Write"))
+        assert made == (service == "roster-store"), service
+        assert not _may(user, "topic", topic, "Read"), service
         assert _may(user, "group", deadletter.NOBODY, "Describe"), service
         for owner, groups in GROUPS.items():
             for group in groups:
@@ -229,7 +238,8 @@ async def test_each_service_has_a_role_of_its_own(platform: list[Json], database
     """As the roles that are made, each service migrates its own schema and can't read another's."""
     [cluster] = only(platform, "Cluster")
     spec = cluster["spec"]
-    roles = {found["name"]: found["passwordSecret"]["name"] for found in spec["managed"]["roles"]}
+    managed = {found["name"]: found for found in spec["managed"]["roles"]}
+    roles = {name: found["passwordSecret"]["name"] for name, found in managed.items() if found["login"]}
     with_schema = [service for service in SERVICES if service.name != "provider-gateway"]
     assert roles == {service.package: f"postgres-{service.name}" for service in with_schema}
 
@@ -243,8 +253,15 @@ async def test_each_service_has_a_role_of_its_own(platform: list[Json], database
             for role, name in names.items():
                 words = words.replace(role, name)
             await admin.execute(words)
-        for name in names.values():
-            await admin.execute(f"ALTER ROLE {name} LOGIN PASSWORD '{mark}'")
+        for shared in managed.keys() - names.keys():  # what migrations name themselves, so they are as they are called
+            with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+                await admin.execute(f"CREATE ROLE {shared} NOLOGIN")
+        for role, name in names.items():
+            inherit = "INHERIT" if managed[role].get("inherit", True) else "NOINHERIT"
+            await admin.execute(f"ALTER ROLE {name} LOGIN PASSWORD '{mark}' {inherit}")
+            for shared in managed[role].get("inRoles", ()):
+                await admin.execute(f"GRANT {shared} TO {name}")
+                assert not await admin.fetchval("SELECT pg_has_role($1::name, $2::name, 'USAGE')", name, shared)
         schemas = {"sync_scheduler": "scheduler", "roster_store": "roster", "sso": "sso"}
         for role, name in names.items():
             assert await migrate(_as(database_url, name, mark), schema=schemas[role], package=role)

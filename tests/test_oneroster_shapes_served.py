@@ -1,4 +1,4 @@
-"""What is served as OneRoster 1.1 has the standard's shapes, by a schema written from its OpenAPI document.
+"""What is served as OneRoster has the standard's shapes, by schemas written from the OpenAPI documents of 1.1 and 1.2.
 
 Every field the standard requires is required, every other field it does not know is refused.
 """
@@ -18,6 +18,7 @@ from installation import COLLECTIONS, Installation, synced_district
 Json = dict[str, Any]
 
 BASE = "/ims/oneroster/v1p1"
+BASE_1P2 = "/ims/oneroster/rostering/v1p2"
 SINGLES = {
     "orgs": "org",
     "academicSessions": "academicSession",
@@ -47,7 +48,7 @@ def _reference(*kinds: str) -> Json:
         "type": "object",
         "required": ["href", "sourcedId", "type"],
         "properties": {
-            "href": {"type": "string", "pattern": r"^https?://[^/]+/ims/oneroster/v1p1/\w+/[^/?#]+$"},
+            "href": {"type": "string", "pattern": r"^https?://[^/]+/ims/oneroster/(v1p1|rostering/v1p2)/\w+/[^/?#]+$"},
             "sourcedId": {"type": "string", "minLength": 1},
             "type": {"enum": list(kinds)},
         },
@@ -154,6 +155,68 @@ SHAPES: dict[str, Json] = {
         endDate=DAY,
     ),
 }
+FLAG: Json = {"enum": ["true", "false"]}
+USER_ROLES_1P2 = [
+    "aide",
+    "counselor",
+    "districtAdministrator",
+    "guardian",
+    "parent",
+    "principal",
+    "proctor",
+    "relative",
+    "siteAdministrator",
+    "student",
+    "systemAdministrator",
+    "teacher",
+]
+ROLE_1P2: Json = {
+    "type": "object",
+    "required": ["roleType", "role", "org"],
+    "properties": {
+        "roleType": {"enum": ["primary", "secondary"]},
+        "role": {"anyOf": [{"enum": USER_ROLES_1P2}, {"type": "string", "pattern": "^ext:[A-Za-z0-9._-]+$"}]},
+        "org": _reference("org"),
+        "userProfile": TEXT,
+        "beginDate": DAY,
+        "endDate": DAY,
+    },
+    "additionalProperties": False,
+}
+_USER_1P1 = SHAPES["users"]["properties"]
+SHAPES_1P2: dict[str, Json] = {
+    **SHAPES,
+    "users": _object(
+        "enabledUser givenName familyName roles",
+        **{name: _USER_1P1[name] for name in ("username", "givenName", "familyName", "middleName", "identifier")},
+        **{name: _USER_1P1[name] for name in ("email", "sms", "phone", "agents", "grades")},
+        **dict.fromkeys(("userMasterIdentifier", "preferredFirstName", "preferredMiddleName", "pronouns"), TEXT),
+        preferredLastName=TEXT,
+        enabledUser=FLAG,
+        userIds={
+            **_USER_1P1["userIds"],
+            "items": {**_USER_1P1["userIds"]["items"], "required": ["type", "identifier"]},
+        },
+        roles={"type": "array", "items": ROLE_1P2, "minItems": 1},
+        primaryOrg=_reference("org"),
+        userProfiles={"type": "array"},
+        resources=_references("resource"),
+    ),
+    "enrollments": _object(
+        "user class school role",
+        **{"user": _reference("user"), "class": _reference("class"), "school": _reference("org")},
+        role={
+            "anyOf": [
+                {"enum": ["administrator", "proctor", "student", "teacher"]},
+                {"type": "string", "pattern": "^ext:[A-Za-z0-9._-]+$"},
+            ]
+        },
+        primary=FLAG,
+        beginDate=DAY,
+        endDate=DAY,
+    ),
+}
+VERSIONS = {BASE: SHAPES, BASE_1P2: SHAPES_1P2}
 FAILURE: Json = {
     "type": "object",
     "required": ["imsx_codeMajor", "imsx_severity"],
@@ -180,9 +243,13 @@ FAILURE: Json = {
             },
             "additionalProperties": False,
         },
+        "code": TEXT,
+        "next_step": TEXT,
+        "request_id": TEXT,
     },
     "additionalProperties": False,
 }
+"""The standard's fields, and Homeroom's three beside them."""
 
 
 @dataclass
@@ -191,7 +258,9 @@ class Reading:
 
     http: httpx2.AsyncClient
     records: dict[str, list[Json]]
-    """By path."""
+    """Of 1.1, by path."""
+    newer: dict[str, list[Json]]
+    """Of 1.2."""
 
 
 @pytest.fixture
@@ -211,13 +280,14 @@ async def reading(on_postgres: Installation) -> AsyncIterator[Reading]:
             form = {"grant_type": "client_credentials"}
             answer = await http.post("/oauth2/token", data=form, auth=(made["id"], made["secret"]))
             http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-            yield Reading(http, {face: await _follow(http, face) for face in FACES})
+            older, newer = [{face: await _follow(http, base, face) for face in FACES} for base in VERSIONS]
+            yield Reading(http, older, newer)
 
 
-async def _follow(http: httpx2.AsyncClient, face: str) -> list[Json]:
+async def _follow(http: httpx2.AsyncClient, base: str, face: str) -> list[Json]:
     """Everything of a collection by nothing but the links, which the count must fit."""
     found: list[Json] = []
-    url: str | None = f"{BASE}/{face}?limit=50"
+    url: str | None = f"{base}/{face}?limit=50"
     while url:
         answer = await http.get(url)
         assert answer.status_code == 200
@@ -230,12 +300,13 @@ async def _follow(http: httpx2.AsyncClient, face: str) -> list[Json]:
 
 
 async def test_records_have_the_shapes_of_the_standard(reading: Reading) -> None:
-    """Each record of each collection has all fields that OneRoster 1.1 requires, of its types, and no others."""
+    """Each record of each collection has all fields that its version requires, of its types, and no others."""
     wrong = [
         (face, re.sub(r"'[^']*' ", "", error.message)[:100], list(error.path))
-        for face, records in reading.records.items()
+        for served, shapes in ((reading.records, SHAPES), (reading.newer, SHAPES_1P2))
+        for face, records in served.items()
         for record in records
-        for error in jsonschema.Draft202012Validator(SHAPES[FACES[face]]).iter_errors(record)
+        for error in jsonschema.Draft202012Validator(shapes[FACES[face]]).iter_errors(record)
     ]
     assert wrong == []
 
@@ -276,7 +347,8 @@ async def test_references_lead_to_records(reading: Reading) -> None:
 
 async def test_refusals_are_the_standards(reading: Reading) -> None:
     """A record that is not there is refused in OneRoster's own words."""
-    for name in COLLECTIONS:
-        answer = await reading.http.get(f"{BASE}/{name}/nobody")
-        assert answer.status_code == 404
-        jsonschema.Draft202012Validator(FAILURE).validate(answer.json())
+    for base in VERSIONS:
+        for name in COLLECTIONS:
+            answer = await reading.http.get(f"{base}/{name}/nobody")
+            assert answer.status_code == 404
+            jsonschema.Draft202012Validator(FAILURE).validate(answer.json())

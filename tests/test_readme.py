@@ -86,11 +86,24 @@ def test_commands_exist(page: Path) -> None:
         assert importlib.util.find_spec(module), module
 
 
+def _read_by_examples() -> set[str]:
+    """Variables that the examples for products read."""
+    return {
+        name
+        for path in (ROOT / "docs/examples").glob("*.py")
+        for name in re.findall(r"HOMEROOM_[A-Z_]+", path.read_text("utf-8"))
+    }
+
+
 @every_page
 def test_settings_exist(page: Path) -> None:
     """Each HOMEROOM variable that is named is a setting of some service, or of the tests."""
     settings = {name for service in SERVICES for kind in service.roles.values() for name in kind.model_fields}
-    known = {f"HOMEROOM_{name.upper()}" for name in settings} | {"HOMEROOM_X_FILE", "HOMEROOM_REQUIRE_KAFKA"}
+    known = {f"HOMEROOM_{name.upper()}" for name in settings} | {
+        "HOMEROOM_X_FILE",
+        "HOMEROOM_REQUIRE_KAFKA",
+        *_read_by_examples(),
+    }
     assert set(re.findall(r"\bHOMEROOM_[A-Z_]+[A-Z]\b", page.read_text("utf-8"))) <= known
 
 
@@ -126,7 +139,7 @@ def _calls(page: Path) -> Iterator[Call]:
 def _without_variables(text: str) -> str:
     text = text.replace("\\\n", " ")
     text = re.sub(r"'\$\([^()]*\)'", "x", text)
-    text = re.sub(r"'\$(?:ORGANIZATION|PLAN)'|\$\(cat [^()]*\)", "00000000-0000-0000-0000-000000000000", text)
+    text = re.sub(r"'\$(?:ORGANIZATION|PRODUCT|PLAN)'|\$\(cat [^()]*\)", "00000000-0000-0000-0000-000000000000", text)
     return re.sub(r"\w+=\$\((curl .*?)\)$", r"\1", text, flags=re.MULTILINE | re.DOTALL)
 
 

@@ -50,6 +50,7 @@ def make_later_secrets(folder: Path) -> dict[str, str]:
         "sftp-host-key-fingerprint": fingerprints(key)[0].split()[1],
         "alert-signing-key": secrets.token_urlsafe(32),
         "smtp-password": "",
+        "store-key": generate_key()[0],
     }
 
 

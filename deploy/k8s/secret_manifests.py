@@ -38,7 +38,7 @@ def make_secrets() -> list[dict[str, Any]]:
             "smtp-password": "",
             "sftp-host-key-fingerprint": fingerprints(host_keys)[0].split()[1],
         },
-        "roster-store": {},
+        "roster-store": {"store-key": generate_key()[0]},
         "sso": {"sso-key": generate_key()[0], "bootstrap-clients": json.dumps(clients)},
         "provider-gateway-worker": {"gateway-private-keys": private, "gateway-client-secret": gateway},
         "provider-gateway-inbox": {"sftp-host-key": host_keys},

@@ -45,6 +45,7 @@ from provider_gateway.providers.contract import Page, Proof, RawPage, make_page
 from provider_gateway.settings import GatewaySettings
 from roster_store.changes import ChangeConsumer
 from roster_store.relay import Relay
+from roster_store.sights import Rosters
 from roster_store.tables import TABLES
 from sync_scheduler.runs import Limits, Run
 from sync_scheduler.transitions import hear, supervise
@@ -265,7 +266,7 @@ class Chain:
 
     def __post_init__(self) -> None:
         self.consumer = ChangeConsumer(self.database, self.wire)  # type: ignore[arg-type]  # publish is all it uses
-        self.relay = Relay(self.database, self.wire)  # type: ignore[arg-type]  # likewise
+        self.relay = Relay(self.database, Rosters(self.database), self.wire)  # type: ignore[arg-type]  # likewise
         self.note_truth()
 
     # the provider

@@ -21,15 +21,16 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
 
 
 def test_an_older_installation_gets_what_came_later_once(tmp_path: Path) -> None:
-    """Secrets from before the inbox and alerts are kept, and get the keys for them that stay the same from then on."""
+    """Secrets from before the inbox, alerts and subscriptions are kept, and get keys for them that stay the same."""
     made = LocalSecrets.load(tmp_path)
-    later = ("sftp_host_key", "alert_signing_key")
+    later = ("sftp_host_key", "alert_signing_key", "store_key")
     old = {name: getattr(made, name) for name in made.__struct_fields__ if name not in later}
     (tmp_path / "secrets.json").write_bytes(msgspec.json.encode(old))
     again = LocalSecrets.load(tmp_path)
     assert again == LocalSecrets.load(tmp_path)
     assert fingerprints(again.sftp_host_key) != fingerprints(made.sftp_host_key)
     assert len(again.alert_signing_key) >= 32
+    assert SealingKeys(again.store_key).public_key
     assert {name: getattr(again, name) for name in old} == old
 
 

@@ -28,12 +28,13 @@ def test_the_gateway_gets_the_database_only_for_the_bus(tmp_path: Path, kafka: s
 
 
 def test_secrets_go_to_who_needs_them(tmp_path: Path) -> None:
-    """The key that opens providers' credentials is the gateway's alone, and the one that signs tokens is sso's."""
+    """The key that opens providers' credentials is the gateway's alone; sso and the store have keys of their own."""
     secrets = LocalSecrets.load(tmp_path)
     for secret, owner in (
         (secrets.gateway_private_key, "provider-gateway"),
         (secrets.sso_key, "sso"),
         (secrets.admin_secret, "sso"),
+        (secrets.store_key, "roster-store"),
     ):
         found = {
             name.split()[0]

@@ -143,6 +143,23 @@ async def test_drift(gateway: Any, script: Script) -> None:
     assert (await gateway.sync()).completed.bookmark.distrusted, "only a reset or an edit ends the distrust"
 
 
+async def test_what_was_edited_by_hand_is_restored(gateway: Any, script: Script) -> None:
+    """A record edited by hand has the provider's value after the next sync, an increment too, and is no drift (C9)."""
+    await gateway.sync()
+    script.unstamped = {"1", "2"}
+    for mode, code in (("delta", Code.EDITED_BY_HAND), ("full", None)):
+        held = gateway.store.records["orgs"]
+        held["1"] = (0, b"{}")
+        outcome = await gateway.sync(job=gateway.job(mode=mode))
+
+        assert (outcome.completed.mode, outcome.completed.mode_code) == ("full", code)
+        assert b"North" in held["1"][1]
+        assert (outcome.reports["orgs"].changed, outcome.reports["orgs"].unchanged) == (1, 1)
+        assert not outcome.completed.bookmark.distrusted
+        assert outcome.completed.issues == ()
+    assert (await gateway.sync(job=gateway.job(mode="delta"))).completed.mode == "delta", "once was enough"
+
+
 @pytest.mark.usefixtures("script")
 @pytest.mark.parametrize(
     "change", [{"canonical": CANONICAL_VERSION + 1}, {"increments": False}], ids=["other form", "no increments"]

@@ -14,6 +14,7 @@ from provider_gateway.comparer import (
     KEY_BYTES,
     NEW,
     REPEATED,
+    RESTORED,
     RIVAL,
     UNCHANGED,
     Comparer,
@@ -45,7 +46,8 @@ def test_against_a_dictionary(known: dict[bytes, int], served: list[list[tuple[b
         for key, value in compared:
             first = seen.get(key)
             if key not in seen:
-                expected.append(NEW if key not in known else UNCHANGED if known[key] == value else CHANGED)
+                differs = RESTORED if known.get(key) == 0 else CHANGED  # 0 marks what was edited by hand
+                expected.append(NEW if key not in known else UNCHANGED if known[key] == value else differs)
                 seen[key] = value
             elif first is None or (key in known and value <= first):
                 expected.append(REPEATED)
@@ -80,7 +82,7 @@ def test_twins_settle(orders: list[list[int]], held: int | None) -> None:
         comparer = Comparer(known)
         staged = [
             value for value in versions
-            if comparer.compare(key, np.array([value], np.int64))[0] in (NEW, CHANGED, RIVAL)
+            if comparer.compare(key, np.array([value], np.int64))[0] in (NEW, CHANGED, RESTORED, RIVAL)
         ]  # fmt: skip
         held = max(staged, default=held)
         assert held == max(versions)

@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import pytest
 from played_gateway import Gateway, student
-from pydantic import SecretStr
 
 from homeroom.codes import Code
 from homeroom.db import Database
@@ -23,9 +22,8 @@ PATH = "/v1/people-links"
 
 
 @pytest.fixture
-async def client(database: Database, database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(database: Database, settings: StoreSettings) -> AsyncIterator[httpx2.AsyncClient]:
     """A caller without a token."""
-    settings = StoreSettings(database_url=SecretStr(database_url), issuer=ISSUER.issuer)
     assert database is not None
     async with calling(make_app(settings, ISSUER.verifier)) as client:
         yield client

@@ -11,7 +11,6 @@ from datetime import timedelta
 import httpx2
 import pytest
 from played_gateway import Gateway, campus, enrollment, school, section, student, together
-from pydantic import SecretStr
 
 from homeroom.codes import Code
 from homeroom.db import Database
@@ -36,9 +35,8 @@ NASTY = {
 
 
 @pytest.fixture
-async def client(database: Database, database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(database: Database, settings: StoreSettings) -> AsyncIterator[httpx2.AsyncClient]:
     """A caller without a token."""
-    settings = StoreSettings(database_url=SecretStr(database_url), issuer=ISSUER.issuer)
     assert database is not None
     async with calling(make_app(settings, ISSUER.verifier)) as client:
         yield client

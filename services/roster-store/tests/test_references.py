@@ -132,16 +132,18 @@ async def test_an_enrollment_of_a_person_who_goes_is_quarantined(gateway: Gatewa
     assert await database.fetchval(DANGLING) == 0
 
 
-async def test_enrollments_made_by_hand_are_left_alone(gateway: Gateway, database: Database) -> None:
-    """A manual enrollment is neither removed with its person nor named when the provider sends its id."""
+async def test_enrollments_made_by_hand_go_only_with_their_person(gateway: Gateway, database: Database) -> None:
+    """A manual enrollment is not named when the provider sends its id for nobody, and goes when its person does."""
     await gateway.apply(ROSTER)
     await database.fetch("UPDATE enrollments SET origin = 'manual' WHERE sourced_id = 'enrollment-3-1'")
     fact = await gateway.apply({"enrollments": [enrollment(3, 1, "Nowhere")]}, {"users": ["user-3"]})
 
     assert missing(fact) == []
     report = fact.collections["enrollments"]
-    assert (report.filtered, report.quarantined, report.removed) == (1, 0, 0)
-    assert "enrollment-3-1" in await active(database)
+    assert (report.filtered, report.quarantined, report.removed) == (1, 0, 1)
+    assert "enrollment-3-1" not in await active(database)
+    await gateway.apply({"users": [student(3)]})
+    assert "enrollment-3-1" in await active(database), "it comes back with them"
 
 
 async def test_a_provider_without_orgs_misses_no_school(gateway: Gateway, database: Database) -> None:

@@ -17,6 +17,7 @@ from roster_store import decisions, restore
 from roster_store.completion import complete_fetch
 from roster_store.feed import Cursor, FeedEvent, read_page
 from roster_store.restore import restore_before
+from roster_store.sights import Rosters
 from roster_store.tables import SQL, TABLES
 
 
@@ -25,7 +26,7 @@ async def read_feed(database: Database) -> list[FeedEvent]:
     events: list[FeedEvent] = []
     cursor, more = Cursor(), True
     while more:
-        page = await read_page(database, cursor, 50)
+        page = await read_page(database, Rosters(database), cursor, 50)
         events, cursor, more = events + page.events, page.cursor, page.more
     return events
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from played_gateway import ROSTER, Gateway, student
-from pydantic import SecretStr
 from undoing import carry_out, count_staging, undo
 
 from homeroom.codes import Code
@@ -20,10 +19,9 @@ from roster_store.tables import SQL
 
 
 @pytest.fixture
-def keeper(database: Database, database_url: str) -> Retention:
+def keeper(database: Database, settings: StoreSettings) -> Retention:
     """A worker that keeps history for ten days."""
-    settings = StoreSettings(database_url=SecretStr(database_url), issuer="http://127.0.0.1:8000", history_days=10)
-    return Retention(database, settings)
+    return Retention(database, settings.model_copy(update={"history_days": 10}))
 
 
 async def days_go_by(database: Database, days: float) -> None:

@@ -17,6 +17,7 @@ from homeroom.events import RecordData
 from homeroom.messages import Applied, Decide, Evaluated, Failed, Held, Terms
 from roster_store import decisions
 from roster_store.feed import Cursor, FeedEvent, read_page
+from roster_store.sights import Rosters
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def read_feed(database: Database, cursor: Cursor | None = None) -> list[Fe
     events: list[FeedEvent] = []
     cursor, more = cursor or Cursor(), True
     while more:
-        page = await read_page(database, cursor, 7)
+        page = await read_page(database, Rosters(database), cursor, 7)
         events, cursor, more = events + page.events, page.cursor, page.more
     return events
 

@@ -68,7 +68,14 @@ async def test_scopes_are_narrowed(service: Any, clock: MovingClock) -> None:
 
 @pytest.mark.parametrize(
     ("client_id", "secret"),
-    [("boss", "wrong"), ("boss", "gateway-secret-0123456789"), ("nobody", SECRET), ("boss", "x" * 5000), ("", "")],
+    [
+        ("boss", "wrong"),
+        ("boss", "gateway-secret-0123456789"),
+        ("nobody", SECRET),
+        ("bo\0ss", SECRET),
+        ("boss", "x" * 5000),
+        ("", ""),
+    ],
 )
 async def test_wrong_secrets_are_refused(service: Any, client_id: str, secret: str) -> None:
     """An unknown client and a wrong secret get the same answer, in the standard's words and in ours."""

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from homeroom.codes import Code
 from homeroom.db import Database
+from homeroom.messages import SubscriptionDisabled
 from sync_scheduler.alerting import Alerting
 from sync_scheduler.beginnings import Terms
 
@@ -161,3 +163,21 @@ async def test_targets_without_the_means(client: Client, organization_id: str) -
         answer = await client.post("/v1/alert-targets", json={"organization_id": organization_id, **fields})
         assert (answer.status_code, answer.json()["code"]) == (422, Code.REQUEST_INVALID)
         assert means in answer.json()["errors"][0]["problem"]
+
+
+async def test_a_disabled_subscription_is_told_once(
+    client: Client, hear: Callable[..., Awaitable[None]], organization_id: str
+) -> None:
+    """That a webhook is told nothing any more reaches people as an alert with a next step, however often it is said."""
+    said = SubscriptionDisabled(
+        alert_id=str(uuid4()),
+        subscription_id=str(uuid4()),
+        product_id=str(uuid4()),
+        organization_id=organization_id,
+        code=Code.SUBSCRIPTION_FAILING,
+        at=datetime.now(UTC),
+    )
+    await hear(said)
+    await hear(said, replace(said, alert_id="no id of ours"))
+    [alert] = await _list_alerts(client)
+    assert (alert["kind"], alert["code"]) == ("subscription_disabled", "SUBSCRIPTION_FAILING")

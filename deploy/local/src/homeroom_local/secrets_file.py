@@ -24,18 +24,21 @@ class LocalSecrets(msgspec.Struct, frozen=True):
     """Made later for installations that are older than it."""
     alert_signing_key: str = ""
     """Likewise."""
+    store_key: str = ""
+    """Likewise."""
 
     @classmethod
     def load(cls, data: Path) -> LocalSecrets:
         """Read the secrets of a data folder, making them first if there are none."""
         path = data / "secrets.json"
         made = msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls._make()
-        if made.sftp_host_key and made.alert_signing_key:
+        if made.sftp_host_key and made.alert_signing_key and made.store_key:
             return made
         made = msgspec.structs.replace(
             made,
             sftp_host_key=made.sftp_host_key or make_host_keys(),
             alert_signing_key=made.alert_signing_key or secrets.token_urlsafe(32),
+            store_key=made.store_key or generate_key()[0],
         )
         write_private(path, msgspec.json.encode(made))
         return made

@@ -257,6 +257,7 @@ _OWN: Mapping[str, tuple[str, ...]] = {
     "sso": ("HOMEROOM_SSO_KEY", "HOMEROOM_BOOTSTRAP_CLIENTS"),
     "sync-scheduler": ("HOMEROOM_GATEWAY_PUBLIC_KEY", "HOMEROOM_ALERT_SIGNING_KEY"),
     "provider-gateway": ("HOMEROOM_GATEWAY_PRIVATE_KEYS", "HOMEROOM_CLIENT_ID", "HOMEROOM_CLIENT_SECRET"),
+    "roster-store": ("HOMEROOM_STORE_KEY",),
 }
 """Secrets go only to the service that needs them."""
 
@@ -273,6 +274,7 @@ def _own_environment(stack: Stack, service: str) -> dict[str, str]:
         "HOMEROOM_GATEWAY_PUBLIC_KEY": secrets.gateway_public_key,
         "HOMEROOM_ALERT_SIGNING_KEY": secrets.alert_signing_key,
         "HOMEROOM_GATEWAY_PRIVATE_KEYS": secrets.gateway_private_key,
+        "HOMEROOM_STORE_KEY": secrets.store_key,
         "HOMEROOM_CLIENT_ID": GATEWAY_CLIENT,
         "HOMEROOM_CLIENT_SECRET": secrets.gateway_secret,
     }

@@ -35,6 +35,7 @@ MAX_TOKEN_CHARACTERS: Final = 8_000
 
 ADMIN: Final = "admin"
 FINGERPRINTS: Final = "fingerprints.read"
+DEMOGRAPHICS: Final = "demographics.read"
 SCOPES: Final = frozenset(
     {
         ADMIN,
@@ -45,16 +46,28 @@ SCOPES: Final = frozenset(
         "classes.refresh",
         "licenses.write",
         "roster.read",
+        DEMOGRAPHICS,
+        "roster.write",
+        "accounts.write",
+        "classes.start",
+        "subscriptions.write",
+        "privacy.write",
         FINGERPRINTS,
     }
 )
 """Every scope there is; `admin` includes all others but the gateway's own."""
-ONEROSTER_SCOPES: Final = frozenset(
-    f"https://purl.imsglobal.org/spec/or/{version}/scope/{name}.readonly"
-    for version in ("v1p1", "v1p2")
-    for name in ("roster", "roster-core")
+PRODUCT_SCOPES: Final = frozenset(
+    {"roster.read", DEMOGRAPHICS, "accounts.write", "classes.start", "subscriptions.write"}
 )
-"""What OneRoster's consumers ask for; the same as `roster.read`."""
+"""What a product's client may have; all of it counts only for what the product is licensed for."""
+_PURL: Final = "https://purl.imsglobal.org/spec/or/{}/scope/{}.readonly"
+ROSTER_CORE_SCOPES: Final = frozenset(_PURL.format(version, "roster-core") for version in ("v1p1", "v1p2"))
+"""What OneRoster's consumers ask for to read collections and single records, and nothing else."""
+ROSTER_SCOPES: Final = ROSTER_CORE_SCOPES | {_PURL.format(version, "roster") for version in ("v1p1", "v1p2")}
+"""What they ask for to read what belongs to a record as well; with it all of these are the same as `roster.read`."""
+DEMOGRAPHICS_SCOPES: Final = frozenset(_PURL.format(version, "roster-demographics") for version in ("v1p1", "v1p2"))
+"""What they ask for to read demographics; the same as `demographics.read`."""
+ONEROSTER_SCOPES: Final = ROSTER_SCOPES | DEMOGRAPHICS_SCOPES
 
 HTTP_TIMEOUT: Final = httpx2.Timeout(5.0, connect=2.0)
 FRESH_SECONDS: Final = 300.0
@@ -67,12 +80,13 @@ log = get_logger(__name__)
 def include(scopes: Collection[str]) -> frozenset[str]:
     """The scopes, and those they include."""
     granted = set(scopes)
-    if granted & ONEROSTER_SCOPES:
-        granted.add("roster.read")
     if ADMIN in granted:
         granted |= SCOPES - {FINGERPRINTS}
-    if "roster.read" in granted:
-        granted |= ONEROSTER_SCOPES
+    for ours, theirs in (("roster.read", ROSTER_SCOPES), (DEMOGRAPHICS, DEMOGRAPHICS_SCOPES)):
+        if granted & {ours, *theirs} - ROSTER_CORE_SCOPES:
+            granted |= {ours, *theirs}
+    if granted & ROSTER_CORE_SCOPES:
+        granted |= ROSTER_CORE_SCOPES
     return frozenset(granted)
 
 
@@ -85,10 +99,12 @@ class Caller:
     organization_id: str | None = None
     """The one organization the caller may see; None is all of them."""
     client_id: str = ""
+    product_id: str | None = None
+    """The product the caller acts for: it sees what that is licensed for, and nothing where licenses do not count."""
 
     def may_see(self, organization_id: object) -> bool:
         """Whether an organization's data is open to the caller; to others it does not exist (404, not 403)."""
-        return self.organization_id is None or self.organization_id == str(organization_id)
+        return self.product_id is None and self.organization_id in (None, str(organization_id))
 
 
 class TokenRefused(Exception):  # noqa: N818 - what happened to the token
@@ -193,12 +209,14 @@ class Verifier:
 
 
 def _read_caller(claims: Mapping[str, Any]) -> Caller:
-    scope, organization = claims.get("scope", ""), claims.get("organization_id")
-    if not isinstance(scope, str) or not isinstance(organization, str | None):
+    scope, organization, product = claims.get("scope", ""), claims.get("organization_id"), claims.get("product_id")
+    if not isinstance(scope, str) or not isinstance(organization, str | None) or not isinstance(product, str | None):
         msg = "claims of the wrong kind"
         raise TokenRefused(msg)
-    subject = str(claims["sub"])
-    return Caller(subject, include(scope.split()), organization, str(claims.get("client_id", subject)))
+    subject, scopes = str(claims["sub"]), include(scope.split())
+    if product is not None:
+        scopes &= include(PRODUCT_SCOPES)
+    return Caller(subject, scopes, organization, str(claims.get("client_id", subject)), product)
 
 
 _bearer = HTTPBearer(auto_error=False, description="An access token from /oauth2/token")
@@ -235,10 +253,12 @@ async def identify(
         ) from None
 
 
-def require(*scopes: str) -> Callable[..., Awaitable[Caller]]:
+def require(*scopes: str, products: bool = False) -> Callable[..., Awaitable[Caller]]:
     """A FastAPI dependency that gives the `Caller` if their token has all of these scopes.
 
     `caller: Annotated[Caller, Depends(require("integrations.read"))]`
+
+    Tokens of products are refused unless `products` says that the route heeds what they are licensed for.
     """
     if unknown := set(scopes) - SCOPES:
         msg = f"no such scopes: {sorted(unknown)}"
@@ -252,6 +272,8 @@ def require(*scopes: str) -> Callable[..., Awaitable[Caller]]:
                 detail=f"The token lacks the scope {' '.join(missing)}.",
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'},
             )
+        if caller.product_id is not None and not products:
+            raise Problem(Code.PRODUCT_REFUSED, status=403, detail="The token is a product's.")
         return caller
 
     return check

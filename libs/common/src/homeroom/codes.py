@@ -65,6 +65,7 @@ class Code(StrEnum):
     DELTA_DRIFT = "DELTA_DRIFT"
     DELTA_UNSUPPORTED = "DELTA_UNSUPPORTED"
     DELTA_NOT_ENOUGH = "DELTA_NOT_ENOUGH"
+    EDITED_BY_HAND = "EDITED_BY_HAND"
     CLEVER_EVENTS_GAP = "CLEVER_EVENTS_GAP"
     SCHOOL_INCOMPLETE = "SCHOOL_INCOMPLETE"
     GUARD_SCHOOL_MISSING = "GUARD_SCHOOL_MISSING"
@@ -81,6 +82,7 @@ class Code(StrEnum):
     CSV_STALE = "CSV_STALE"
     OPTIONS_NEED_BULK = "OPTIONS_NEED_BULK"
     PEOPLE_UNMATCHED = "PEOPLE_UNMATCHED"
+    PERSON_ERASED = "PERSON_ERASED"
     GUARD_DELETE_HOLD = "GUARD_DELETE_HOLD"
     GUARD_UPDATE_HOLD = "GUARD_UPDATE_HOLD"
     GUARD_REKEY_SUSPECTED = "GUARD_REKEY_SUSPECTED"
@@ -99,6 +101,7 @@ class Code(StrEnum):
     CLASS_NOT_FOUND = "CLASS_NOT_FOUND"
     CLASS_NOT_TAUGHT = "CLASS_NOT_TAUGHT"
     REFRESH_UNSUPPORTED = "REFRESH_UNSUPPORTED"
+    CLASSES_AUTOMATIC = "CLASSES_AUTOMATIC"
     # why a record is quarantined or noted
     RECORD_NO_ID = "RECORD_NO_ID"
     RECORD_INVALID = "RECORD_INVALID"
@@ -110,13 +113,17 @@ class Code(StrEnum):
     DUP_SOURCED_ID = "DUP_SOURCED_ID"
     PAGE_SHIFT_DETECTED = "PAGE_SHIFT_DETECTED"
     REF_MISSING = "REF_MISSING"
+    MANUAL_KEPT = "MANUAL_KEPT"
     ID_REUSE_SUSPECTED = "ID_REUSE_SUSPECTED"
     FIELD_MASKED = "FIELD_MASKED"
     # what an API call is answered with
     REQUEST_INVALID = "REQUEST_INVALID"
+    FILTER_INVALID = "FILTER_INVALID"
+    INTEGRATION_AMBIGUOUS = "INTEGRATION_AMBIGUOUS"
     TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - the name of a code, not a secret
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - the name of a code, not a secret
     SCOPE_MISSING = "SCOPE_MISSING"
+    PRODUCT_REFUSED = "PRODUCT_REFUSED"
     CLIENT_INVALID = "CLIENT_INVALID"
     GRANT_UNSUPPORTED = "GRANT_UNSUPPORTED"
     NOT_FOUND = "NOT_FOUND"
@@ -124,6 +131,7 @@ class Code(StrEnum):
     REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
     SCOPE_REFUSED = "SCOPE_REFUSED"
     CLIENT_EXISTS = "CLIENT_EXISTS"
+    CLIENT_DECLARED = "CLIENT_DECLARED"
     SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
     PROVIDER_UNFIT = "PROVIDER_UNFIT"
     ANSWER_PENDING = "ANSWER_PENDING"
@@ -142,10 +150,33 @@ class Code(StrEnum):
     SECRET_REQUIRED = "SECRET_REQUIRED"  # noqa: S105 - the name of a code, not a secret
     ENDPOINT_REFUSED = "ENDPOINT_REFUSED"
     CONFIRMATION_REQUIRED = "CONFIRMATION_REQUIRED"
+    RECORD_EXISTS = "RECORD_EXISTS"
+    RECORD_SYNCED = "RECORD_SYNCED"
+    RECORD_IN_USE = "RECORD_IN_USE"
+    VERSION_MISSING = "VERSION_MISSING"
+    VERSION_CHANGED = "VERSION_CHANGED"
     CURSOR_INVALID = "CURSOR_INVALID"
+    CURSOR_EXPIRED = "CURSOR_EXPIRED"
+    ACCOUNT_DOUBLE = "ACCOUNT_DOUBLE"
+    ACCOUNT_EXISTS = "ACCOUNT_EXISTS"
+    ACCOUNT_LINKED = "ACCOUNT_LINKED"
+    PERSON_LINKED = "PERSON_LINKED"
+    SUBSCRIPTION_LIMIT = "SUBSCRIPTION_LIMIT"
+    SUBSCRIPTION_EXISTS = "SUBSCRIPTION_EXISTS"
+    SUBSCRIPTION_FAILING = "SUBSCRIPTION_FAILING"
+    SUBSCRIPTION_GONE = "SUBSCRIPTION_GONE"
     BUSY = "BUSY"
     UNAVAILABLE = "UNAVAILABLE"
     INTERNAL = "INTERNAL"
+    # what a push to Canvas ends with
+    CANVAS_AUTH = "CANVAS_AUTH"
+    CANVAS_REFUSED = "CANVAS_REFUSED"
+    CANVAS_UNREACHABLE = "CANVAS_UNREACHABLE"
+    CANVAS_IMPORT_FAILED = "CANVAS_IMPORT_FAILED"
+    CANVAS_MESSAGES = "CANVAS_MESSAGES"
+    CANVAS_TOO_LARGE = "CANVAS_TOO_LARGE"
+    CANVAS_HELD = "CANVAS_HELD"
+    CANVAS_REMASTER = "CANVAS_REMASTER"
     # why a message went to the dead letters
     MESSAGE_UNREADABLE = "MESSAGE_UNREADABLE"
     MESSAGE_FAILED = "MESSAGE_FAILED"
@@ -342,6 +373,12 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "Nothing; everything is compared at every sync.",
         "nobody",
     ),
+    Code.EDITED_BY_HAND: CodeEntry(
+        "Synced records were edited by hand since the last sync",
+        "They go back to the provider's values, which changes alone would not bring.",
+        "Nothing; everything was read and compared this once.",
+        "nobody",
+    ),
     Code.CLEVER_EVENTS_GAP: CodeEntry(
         "Clever no longer has the events since the last sync",
         "Clever keeps events for 30 days, and the last one that was seen is not among them.",
@@ -440,6 +477,14 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "Some people could not be joined to the SIS's",
         "Their e-mail address is missing, unknown in the organization's roster, or belongs to several people there.",
         "Compare the people named in the list with the SIS; nothing is guessed.",
+        "admin",
+    ),
+    Code.PERSON_ERASED: CodeEntry(
+        "People who were erased were left out",
+        "The provider still sends people who were erased here; they, their enrollments and their demographics are not "
+        "taken.",
+        "Have the district take them out of its SIS. If they are to be rostered again, lift the block with "
+        "`DELETE /v1/privacy/erasures/{id}/block`.",
         "admin",
     ),
     Code.GUARD_DELETE_HOLD: CodeEntry(
@@ -548,13 +593,19 @@ CATALOGUE: dict[Code, CodeEntry] = {
     Code.CLASS_NOT_TAUGHT: CodeEntry(
         "The teacher does not teach this class",
         "The provider does not list the teacher among the teachers of the class.",
-        "Refresh a class of your own, or ask the district to correct the SIS.",
+        "Refresh or start a class of your own, or ask the district to correct the SIS.",
         "caller",
     ),
     Code.REFRESH_UNSUPPORTED: CodeEntry(
         "This provider can't be asked for one class",
         "Its data come as a whole, by file or by a feed of changes.",
         "Run a sync of the integration instead.",
+        "caller",
+    ),
+    Code.CLASSES_AUTOMATIC: CodeEntry(
+        "The product's classes don't wait for their teachers",
+        "The product has all classes as soon as they are synced; there is nothing to start.",
+        "Use the classes as they are, or set the product to teacher-started classes.",
         "caller",
     ),
     Code.RECORD_NO_ID: CodeEntry(
@@ -605,6 +656,12 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "Ask the district to share what it points to, or to remove it; it is taken as soon as that is there.",
         "district",
     ),
+    Code.MANUAL_KEPT: CodeEntry(
+        "A record made by hand has the id of one from the provider",
+        "What was made by hand stays as it is, so the provider's record was left out.",
+        "Delete the record that was made by hand if the provider's is to take its place; it comes with the next sync.",
+        "admin",
+    ),
     Code.ID_REUSE_SUSPECTED: CodeEntry(
         "An id may have been given to somebody else",
         "A known sourcedId came back with another name, address and identifier.",
@@ -622,6 +679,20 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "The request has unknown or wrong fields",
         "They are listed under `errors`.",
         "Correct the listed fields and send the request again.",
+        "caller",
+    ),
+    Code.FILTER_INVALID: CodeEntry(
+        "The filter could not be used",
+        "It does not parse, names a field that is not there, or compares a field with what it can't be compared with. "
+        "The answer says at which character.",
+        "Correct the filter at the given position; its grammar is in the documentation of the OneRoster provider.",
+        "caller",
+    ),
+    Code.INTEGRATION_AMBIGUOUS: CodeEntry(
+        "It is not clear which integration is meant",
+        "Ids are a district's own: what you may see has this one more than once, or there are several integrations it "
+        "could belong to, or too many to look through.",
+        "Say which integration is meant: add ?integration= and its id.",
         "caller",
     ),
     Code.TOKEN_MISSING: CodeEntry(
@@ -677,6 +748,12 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "Client ids are unique and are not used again.",
         "Choose another id.",
         "caller",
+    ),
+    Code.CLIENT_DECLARED: CodeEntry(
+        "The client is declared by the installation's settings",
+        "HOMEROOM_BOOTSTRAP_CLIENTS holds again at each start of sso, so its secret can't be changed by a call.",
+        "Change the secret there and start sso again, or create another client.",
+        "operations",
     ),
     Code.PROVIDER_UNFIT: CodeEntry(
         "This kind of provider has no such thing",
@@ -784,10 +861,100 @@ CATALOGUE: dict[Code, CodeEntry] = {
     Code.CONFIRMATION_REQUIRED: CodeEntry(
         "This needs an explicit confirmation", "`confirm` must be true.", 'Send {"confirm": true}.', "caller"
     ),
+    Code.RECORD_EXISTS: CodeEntry(
+        "There is such a record already",
+        "Another record of this collection and integration has the sourcedId.",
+        "Leave the sourcedId out to be given a new one, or change the record that is there.",
+        "caller",
+    ),
+    Code.RECORD_SYNCED: CodeEntry(
+        "The record comes from the provider",
+        "A record that is synced can't be deleted by hand: the next sync would bring it back.",
+        "Remove it in the SIS, or leave it out with the integration's options.",
+        "admin",
+    ),
+    Code.RECORD_IN_USE: CodeEntry(
+        "Other records need this one",
+        "They would point to something that is not there; how many, and of which collections, stands in `dependents`.",
+        "Change or delete those first.",
+        "caller",
+    ),
+    Code.VERSION_MISSING: CodeEntry(
+        "The request does not say which version of the record it changes",
+        "Somebody else may have changed the record since it was read.",
+        "Read the record and send its ETag in If-Match; `*` changes it whatever it is by now.",
+        "caller",
+    ),
+    Code.VERSION_CHANGED: CodeEntry(
+        "The record was changed since it was read",
+        "Its version is another than the one in If-Match.",
+        "Read it again and decide anew; the present ETag is in the answer.",
+        "caller",
+    ),
     Code.CURSOR_INVALID: CodeEntry(
         "The cursor is not one of ours",
         "Cursors are opaque and come from an earlier answer.",
         "Send the cursor unchanged, or none to begin at the start.",
+        "caller",
+    ),
+    Code.CURSOR_EXPIRED: CodeEntry(
+        "The cursor is too old",
+        "What was removed since then is not kept any more, so reading on from it would miss removals.",
+        "Forget what you hold and begin at the start, without a cursor.",
+        "caller",
+    ),
+    Code.SUBSCRIPTION_LIMIT: CodeEntry(
+        "There are too many subscriptions",
+        "The product, or the organization, has as many subscriptions as it may have.",
+        "Delete one that is not needed any more, or let one take more types of events.",
+        "caller",
+    ),
+    Code.SUBSCRIPTION_EXISTS: CodeEntry(
+        "The product has its topic already",
+        "A product has one topic, and one subscription that fills it.",
+        "Change that subscription, or delete it first.",
+        "caller",
+    ),
+    Code.SUBSCRIPTION_FAILING: CodeEntry(
+        "The subscription was disabled: its endpoint failed for five days",
+        "Every webhook of the last five days was refused, or went unanswered; the last problem stands beside it.",
+        "Repair the endpoint, try it with a test, and enable the subscription: it goes on where it stopped.",
+        "caller",
+    ),
+    Code.SUBSCRIPTION_GONE: CodeEntry(
+        "The subscription was disabled: its endpoint is gone",
+        "The endpoint answered 410 Gone, which asks to be told nothing more.",
+        "Delete the subscription, or give it another address and enable it.",
+        "caller",
+    ),
+    Code.ACCOUNT_DOUBLE: CodeEntry(
+        "The same account stands in the request more than once",
+        "Several accounts of the request have this external_id, and which of them is right can't be known.",
+        "Send each account once; the others of the request were taken.",
+        "caller",
+    ),
+    Code.ACCOUNT_EXISTS: CodeEntry(
+        "Another account has this external_id",
+        "Accounts of a product in an organization each have their own, deleted ones included.",
+        "Send the account with its sourced_id in PUT /v1/accounts: it takes the place of the one that was made.",
+        "caller",
+    ),
+    Code.ACCOUNT_LINKED: CodeEntry(
+        "The account belongs to somebody else",
+        "It was matched with another person before, or tied to them by hand.",
+        "Check who it belongs to, and send `replace: true` if that is wrong.",
+        "caller",
+    ),
+    Code.PERSON_LINKED: CodeEntry(
+        "The person has another account",
+        "A person has one account of a product, and this one was matched or tied to theirs before.",
+        "Check which account is right, and send `replace: true` if it is this one.",
+        "caller",
+    ),
+    Code.PRODUCT_REFUSED: CodeEntry(
+        "This is not for products",
+        "The token was given to a product, and products reach only what their licenses cover.",
+        "Use a token of the platform or of an organization.",
         "caller",
     ),
     Code.BUSY: CodeEntry(
@@ -804,6 +971,55 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "The cause stands in our logs under the request id.",
         "Try again; if it repeats, tell operations the request id.",
         "operations",
+    ),
+    Code.CANVAS_AUTH: CodeEntry(
+        "Canvas refused the access token",
+        "The token was deleted, has expired, or belongs to another Canvas; nothing is pushed until it is exchanged.",
+        "Make a new access token in Canvas and enter it at the target.",
+        "admin",
+    ),
+    Code.CANVAS_REFUSED: CodeEntry(
+        "Canvas refused the import",
+        "The account is not known or no root account, SIS imports are turned off, or the token's user may not import.",
+        "Check the account id, and in Canvas that SIS imports are on and the user may manage them; then push again.",
+        "admin",
+    ),
+    Code.CANVAS_UNREACHABLE: CodeEntry(
+        "Canvas could not be reached",
+        "It did not answer, answered with an error of its own, or asked us to slow down, several times in a row.",
+        "Look whether Canvas is up; the next change of the roster is pushed again, or push by hand.",
+        "nobody",
+    ),
+    Code.CANVAS_IMPORT_FAILED: CodeEntry(
+        "Canvas did not finish the import",
+        "Canvas took the files and ended the import as failed or aborted, or did not end it in half a day.",
+        "Look at the push's messages and at SIS Imports in Canvas, then push again.",
+        "admin",
+    ),
+    Code.CANVAS_MESSAGES: CodeEntry(
+        "Canvas imported the files with messages",
+        "Single rows were not taken, mostly because somebody else in Canvas has the same login.",
+        "Look at the push's messages; each names the file, and the row where Canvas does.",
+        "admin",
+    ),
+    Code.CANVAS_TOO_LARGE: CodeEntry(
+        "The set is too large to be pushed",
+        "The zipped files are larger than a worker may write down.",
+        "Narrow the license to fewer schools, or turn guardians off; then push by hand.",
+        "operations",
+    ),
+    Code.CANVAS_HELD: CodeEntry(
+        "The set was not sent, because many would lose something",
+        "It is empty, or has fewer people, classes or enrollments than the last one by more than the threshold.",
+        "Look at the counts of the push; if they are right, push with confirm=true.",
+        "admin",
+    ),
+    Code.CANVAS_REMASTER: CodeEntry(
+        "Canvas could not compare the set with the one before",
+        "The files differ by more than the threshold, so Canvas took them whole and ended nobody who is not in them; "
+        "after five such imports in a row it takes none.",
+        "Look whether the roster is right, then push with confirm=true: later sets are compared with that one.",
+        "admin",
     ),
     Code.MESSAGE_UNREADABLE: CodeEntry(
         "A message could not be read",

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from homeroom.service import RequestModel
 
@@ -25,7 +25,22 @@ Address = Annotated[
     StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]+$"),
     Field(json_schema_extra={"format": "uri"}),
 ]
-Secret = Annotated[SecretStr, Field(min_length=1, max_length=20_000, json_schema_extra={"writeOnly": True})]
+
+
+def check_secret(value: SecretStr) -> SecretStr:
+    """A secret that is a whole text. Raises ValueError for half a character, which nothing could send or seal."""
+    try:
+        value.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a character; copy it anew") from None
+    return value
+
+
+Secret = Annotated[
+    SecretStr,
+    AfterValidator(check_secret),
+    Field(min_length=1, max_length=20_000, json_schema_extra={"writeOnly": True}),
+]
 
 TOKEN_URL_MISSING = "oauth2 needs the address that gives tokens"  # noqa: S105 - a sentence, not a secret
 

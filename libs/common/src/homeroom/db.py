@@ -105,9 +105,15 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, *, schema: str, size: int = 8, application: str = "homeroom"
+        cls,
+        url: str,
+        *,
+        schema: str,
+        size: int = 8,
+        application: str = "homeroom",
+        session: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Database]:
-        """Open the pool and close it at the end; `schema` becomes the search path."""
+        """Open the pool and close it at the end; `schema` becomes the search path, `session` further settings."""
         pool = await asyncpg.create_pool(
             url,
             min_size=1,
@@ -121,6 +127,7 @@ class Database:
                 "lock_timeout": "30s",
                 "idle_in_transaction_session_timeout": "120s",
                 "timezone": "UTC",
+                **(session or {}),
             },
             init=_set_codecs,
         )

@@ -1,15 +1,24 @@
 """Public events: CloudEvents 1.0, as products read them from Kafka, the pull feed and webhooks.
 
 A feed is a feed of states. Whoever falls behind gets each record's newest state once, not every state it passed
-through: take an `.updated` event for a record you don't know as an `.added` one, and drop what has an older
-`version` than you hold. Delivery is at least once; `id` is the same for the same change.
+through. To hold what the feed says, fold it, per source (`/integrations/{id}`), by the record's subject:
+
+* `.added`, `.updated` and `.activated` put the record in; take an `.updated` event for one you don't know as `.added`.
+* `.removed` takes it out, also one you don't know.
+* Drop what has an older `version` than you hold or took out. Delivery is at least once; `id` is the same for the same
+  change.
+* `homeroom.license.started.v1` begins a product's view of a source anew: forget all you hold from it, everything that
+  is seen now follows as `.added`. `homeroom.license.ended.v1` ends it: forget all you hold from that source.
+
+While everything is told from the start, a record that changes meanwhile may be told twice: as it was read, and again in
+its place. The same holds when a reader first asks for some schools of an integration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -19,8 +28,12 @@ from homeroom.roster import ENTITY_NAMES, Record
 
 Change = Literal["added", "updated", "removed"]
 
-SYNC_APPLIED = "homeroom.sync.applied.v1"
-SPEC_VERSION = "1.0"
+SYNC_APPLIED: Final = "homeroom.sync.applied.v1"
+LICENSE_STARTED: Final = "homeroom.license.started.v1"
+LICENSE_ENDED: Final = "homeroom.license.ended.v1"
+CLASS_ACTIVATED: Final = "homeroom.class.activated.v1"
+ENROLLMENT_ACTIVATED: Final = "homeroom.enrollment.activated.v1"
+SPEC_VERSION: Final = "1.0"
 
 
 def event_type(collection: str, change: Change) -> str:
@@ -28,17 +41,25 @@ def event_type(collection: str, change: Change) -> str:
     return f"homeroom.{ENTITY_NAMES[collection]}.{change}.v1"
 
 
-EVENT_TYPES = frozenset(
-    {SYNC_APPLIED, *(event_type(collection, change) for collection in ENTITY_NAMES for change in Change.__args__)}  # type: ignore[attr-defined]  # a Literal's words
-)
+RECORD_EVENTS: Final[Mapping[str, str]] = {
+    **{event_type(collection, change): collection for collection in ENTITY_NAMES for change in Change.__args__},  # type: ignore[attr-defined]  # a Literal's words
+    CLASS_ACTIVATED: "classes",
+    ENROLLMENT_ACTIVATED: "enrollments",
+}
+"""Types of events that carry a record → its collection."""
 
 
 class RecordData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a record's event carries; for removals `record` is the last one known."""
+    """What a record's event carries.
+
+    For removals `record` is the last one known; nothing but its `sourcedId` where it left what the reader may see.
+    A record of `class.activated` and `enrollment.activated` was not seen before its class was started and its person
+    had come in (D2).
+    """
 
     sourced_id: str
     version: int
-    """Grows by one with every change of this record."""
+    """Grows with every change of this record that the reader is told of."""
     record: Record | dict[str, Any]
 
 
@@ -48,10 +69,34 @@ class AppliedData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     run_id: str
     apply: int
     counts: dict[str, dict[str, int]]
-    """{collection: {added, changed, removed}}"""
+    """{collection: {added, changed, removed}}, of the collections a reader sees as a whole; empty for others."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class LicenseData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What `homeroom.license.started.v1` and `homeroom.license.ended.v1` carry: what may be seen from now on.
+
+    The first comes with everything that is licensed, and again whenever its terms change.
+    """
+
+    product_id: str
+    organization_id: str
+    schools: tuple[str, ...] | None = None
+    """The sourcedIds of the only schools; None for all, and after the end."""
+    grants: tuple[str, ...] = ()
+    """Groups of fields (`homeroom.grants`); none after the end."""
+
+
+EVENT_DATA: Final[Mapping[str, type[msgspec.Struct]]] = {
+    **dict.fromkeys(RECORD_EVENTS, RecordData),
+    SYNC_APPLIED: AppliedData,
+    LICENSE_STARTED: LicenseData,
+    LICENSE_ENDED: LicenseData,
+}
+"""Every type of event → what its data is."""
+EVENT_TYPES: Final = frozenset(EVENT_DATA)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A CloudEvent in structured form; encoded as JSON it is what the pull feed serves."""
 
     id: str
@@ -59,7 +104,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     subject: str
     time: datetime
-    data: RecordData | AppliedData
+    data: RecordData | AppliedData | LicenseData
     specversion: str = SPEC_VERSION
     datacontenttype: str = "application/json"
 

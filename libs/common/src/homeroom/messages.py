@@ -14,6 +14,7 @@ import msgspec
 
 from homeroom.bus import Message, Outgoing, Reject, Topic
 from homeroom.codes import Code
+from homeroom.grants import DEFAULT_GROUPS, FieldGroup
 
 REGIONS = ("us", "au", "uk", "nz")
 
@@ -36,6 +37,8 @@ SYNC_FACTS = Topic("sync-facts", partitions=6)
 ROSTER_COMMANDS = Topic("roster-commands", partitions=6)
 TENANCY = Topic("tenancy", partitions=1, compacted=True)
 ROSTER_EVENTS = Topic("roster-events", partitions=12)
+SIGN_INS = Topic("sign-ins", partitions=6)
+ERASURES = Topic("erasures", partitions=1)
 TOPICS = (
     *JOB_TOPICS,
     *INQUIRY_TOPICS,
@@ -45,6 +48,8 @@ TOPICS = (
     ROSTER_COMMANDS,
     TENANCY,
     ROSTER_EVENTS,
+    SIGN_INS,
+    ERASURES,
 )
 
 MAX_CHUNK_RECORDS = 500
@@ -359,6 +364,20 @@ class Fetched(_Fact, frozen=True, kw_only=True, tag="fetched"):
     mode_code: Code | None = None
 
 
+class ProductMatching(_Plain, frozen=True, kw_only=True):
+    """How the people of one integration stand with the accounts of one product (C5, D3)."""
+
+    product_id: str
+    matched_students: int = 0
+    matched_teachers: int = 0
+    created: int = 0
+    """Of the matched ones, how many have an account that was created for them."""
+    unmatched: int = 0
+    """Students and teachers without an account, whatever the reason."""
+    ambiguous: int = 0
+    """Of the unmatched ones, how many might be several accounts, or share one."""
+
+
 class Applied(_Fact, frozen=True, kw_only=True, tag="applied"):
     """The picture was applied (`apply` is None where nothing had changed)."""
 
@@ -370,6 +389,8 @@ class Applied(_Fact, frozen=True, kw_only=True, tag="applied"):
     teachers: int = 0
     classes: int = 0
     """Active afterwards, for C5's matched and imported counts."""
+    matching: tuple[ProductMatching, ...] = ()
+    """How people stand with each product that keeps accounts here, afterwards (D3)."""
     mode: Mode = "full"
     mode_code: Code | None = None
     bookmark: Bookmark | None = None
@@ -410,6 +431,7 @@ class Held(_Fact, frozen=True, kw_only=True, tag="held"):
     students: int = 0
     teachers: int = 0
     classes: int = 0
+    matching: tuple[ProductMatching, ...] = ()
     mode: Mode = "full"
     mode_code: Code | None = None
 
@@ -500,9 +522,22 @@ class UploadReceived(_Wire, frozen=True, kw_only=True, tag="upload-received"):
     """SHA-256 over the files' names and contents, in hex."""
 
 
+class SubscriptionDisabled(_Wire, frozen=True, kw_only=True, tag="subscription-disabled"):
+    """A webhook or topic is not told anything any more, until somebody enables it again (F2)."""
+
+    alert_id: str
+    """The same however often this is said."""
+    subscription_id: str
+    product_id: str | None
+    organization_id: str | None
+    """Whose it is, if it is no product's, or what it is narrowed to."""
+    code: Code
+    at: datetime
+
+
 Fact = Claimed | Progress | Fetched | Applied | Held | Evaluated | HoldEnded | DecisionRefused | Failed
 """What moves a run."""
-SyncFact = Fact | Answered | UploadReceived
+SyncFact = Fact | Answered | UploadReceived | SubscriptionDisabled
 """All that travels on `sync-facts`."""
 
 # ── roster-commands: scheduler → store ────────────────────────────────────────────────────────────────────────────
@@ -569,7 +604,64 @@ class IntegrationState(_Wire, frozen=True, kw_only=True, tag="integration"):
     sftp: SftpAccount | None = None
 
 
-TenancyState = OrganizationState | IntegrationState
+class ProductState(_Wire, frozen=True, kw_only=True, tag="product"):
+    """A product as it is now, and how it wants its classes and people."""
+
+    id: str
+    name: str
+    classes: Literal["automatic", "teacher-started"] = "automatic"
+    """Whether classes count at once, or wait until one of their teachers starts them (D2)."""
+    unmatched: Literal["list", "create"] = "list"
+    """What becomes of people without an account: listed, or an account is made for them (D3)."""
+
+
+class LicenseState(_Wire, frozen=True, kw_only=True, tag="license"):
+    """What a product may have of an organization, and from when to when (D5, F3)."""
+
+    id: str
+    product_id: str
+    organization_id: str
+    schools: tuple[str, ...] | None = None
+    """The sourcedIds of the schools it covers; None for the whole organization."""
+    grants: tuple[FieldGroup, ...] = DEFAULT_GROUPS
+    valid_from: datetime
+    valid_until: datetime | None = None
+    """The first moment without it."""
+    revoked_at: datetime | None = None
+
+
+TenancyState = OrganizationState | IntegrationState | ProductState | LicenseState
+
+# ── sign-ins: sso → store ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SignedIn(_Wire, frozen=True, kw_only=True, tag="signed-in"):
+    """A rostered person came into a product (D2: that is when a student joins)."""
+
+    sign_in_id: str
+    integration_id: str
+    organization_id: str
+    product_id: str
+    user_sourced_id: str
+    at: datetime
+
+
+# ── erasures: store → everybody ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Erased(_Wire, frozen=True, kw_only=True, tag="erased"):
+    """A person was erased from the roster: whoever keeps anything that names them forgets it now.
+
+    That holds what was received of the integration until `at`, too, which can't be searched record by record.
+    """
+
+    erasure_id: str
+    integration_id: str
+    organization_id: str
+    sourced_ids: tuple[str, ...]
+    """The person's, and those of records that are only about them."""
+    at: datetime
+
 
 # ── to and from bytes ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -580,6 +672,8 @@ _CHANGES: msgspec.json.Decoder[RosterChange] = msgspec.json.Decoder(RosterChange
 _INQUIRIES = msgspec.json.Decoder(Inquiry)
 _FACTS: msgspec.json.Decoder[SyncFact] = msgspec.json.Decoder(SyncFact)
 _COMMANDS: msgspec.json.Decoder[StoreCommand] = msgspec.json.Decoder(StoreCommand)
+_SIGN_INS = msgspec.json.Decoder(SignedIn)
+_ERASURES = msgspec.json.Decoder(Erased)
 _TENANCY: msgspec.json.Decoder[TenancyState] = msgspec.json.Decoder(TenancyState)
 
 T = TypeVar("T")
@@ -627,6 +721,16 @@ def read_tenancy(message: Message) -> TenancyState:
     return _decode(_TENANCY, message)
 
 
+def read_sign_in(message: Message) -> SignedIn:
+    """Decode a sign-in; `Reject` if it can't be read."""
+    return _decode(_SIGN_INS, message)
+
+
+def read_erasure(message: Message) -> Erased:
+    """Decode an erasure; `Reject` if it can't be read."""
+    return _decode(_ERASURES, message)
+
+
 def to_jobs(job: SyncJob, region: str) -> Outgoing:
     """A job on its region's topic."""
     return Outgoing(jobs_topic(region), job.integration_id, _encode(job))
@@ -648,8 +752,9 @@ def to_changes(change: RosterChange) -> Outgoing:
 
 
 def to_facts(fact: SyncFact) -> Outgoing:
-    """A fact, in the order of its integration."""
-    return Outgoing(SYNC_FACTS.name, fact.integration_id, _encode(fact))
+    """A fact, in the order of what it is about."""
+    key = fact.subscription_id if isinstance(fact, SubscriptionDisabled) else fact.integration_id
+    return Outgoing(SYNC_FACTS.name, key, _encode(fact))
 
 
 def to_commands(command: StoreCommand) -> Outgoing:
@@ -657,7 +762,24 @@ def to_commands(command: StoreCommand) -> Outgoing:
     return Outgoing(ROSTER_COMMANDS.name, command.integration_id, _encode(command))
 
 
+_KINDS: dict[type[TenancyState], str] = {
+    OrganizationState: "organization",
+    IntegrationState: "integration",
+    ProductState: "product",
+    LicenseState: "license",
+}
+
+
 def to_tenancy(state: TenancyState) -> Outgoing:
     """A state on the compacted topic."""
-    kind = "organization" if isinstance(state, OrganizationState) else "integration"
-    return Outgoing(TENANCY.name, f"{kind}:{state.id}", _encode(state))
+    return Outgoing(TENANCY.name, f"{_KINDS[type(state)]}:{state.id}", _encode(state))
+
+
+def to_sign_ins(signed_in: SignedIn) -> Outgoing:
+    """A sign-in, in the order of its integration."""
+    return Outgoing(SIGN_INS.name, signed_in.integration_id, _encode(signed_in))
+
+
+def to_erasures(erased: Erased) -> Outgoing:
+    """An erasure, for every service."""
+    return Outgoing(ERASURES.name, erased.integration_id, _encode(erased))

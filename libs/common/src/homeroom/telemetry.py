@@ -63,6 +63,16 @@ APPLY_SECONDS = Histogram(
 )
 HOLDS = Counter("homeroom_holds", "Plans held for a person by the guard")
 RELAY_EVENTS = Counter("homeroom_relay_events", "Roster events put on the bus", ("type",))
+SUBSCRIPTION_SENDINGS = Counter(
+    "homeroom_subscription_sendings",
+    "Batches sent to subscriptions by what became of them: taken, refused, disabled",
+    ("kind", "outcome"),
+)
+SUBSCRIPTION_EVENTS = Counter("homeroom_subscription_events", "Events that subscriptions took", ("kind",))
+SUBSCRIPTION_LAG = Gauge(
+    "homeroom_subscription_lag_seconds", "Age of the oldest step that an active subscription has not been told"
+)
+SUBSCRIPTIONS_DISABLED = Gauge("homeroom_subscriptions_disabled", "Subscriptions that are not told anything now")
 FETCH_PAGES = Counter("homeroom_fetch_pages", "Pages fetched from providers", ("provider",))
 FETCH_BYTES = Counter("homeroom_fetch_bytes", "Bytes fetched from providers, as they came over the wire", ("provider",))
 FETCH_RETRIES = Counter("homeroom_fetch_retries", "Requests to providers that had to be repeated", ("provider",))

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from functools import lru_cache
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,13 +11,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from homeroom.codes import Code
-from homeroom.messages import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
 from homeroom.roster import MAX_TEXT, Record, encode_record
+from homeroom.rules import MAX_RECORD_BYTES, find_problem, list_fields
 from provider_gateway.failures import RecordProblem
 
 FINGERPRINT_BYTES = 8
-MAX_RECORD_BYTES = MAX_CHUNK_BYTES - 4096 - 12 * MAX_CHUNK_RECORDS
-"""What is left of a chunk for records: around them are the chunk's own fields and, in base64, fingerprints."""
 
 _SIGN = np.uint64(1 << 63)
 _UNSTORABLE = (RecursionError, UnicodeEncodeError)
@@ -135,39 +130,7 @@ def _encode(record: Record) -> bytes:
 
 
 def _check(record: Record) -> None:
-    for attribute, name in _fields(type(record)):
+    for attribute, name in list_fields(type(record)):
         problem = find_problem(getattr(record, attribute))
         if problem is not None:
             raise RecordProblem(problem, field=name)
-
-
-@lru_cache
-def _fields(kind: type[Record]) -> tuple[tuple[str, str], ...]:
-    """The attributes of a kind of record, and their names on the wire."""
-    return tuple((info.name, info.encode_name) for info in msgspec.structs.fields(kind))
-
-
-def find_problem(value: Any) -> Code | None:
-    """What keeps a value, or anything in it, from being stored."""
-    match value:
-        case str() if len(value) > MAX_TEXT:
-            return Code.FIELD_TOO_LONG
-        case str():
-            return None if "\0" not in value and _is_unicode(value) else Code.BAD_TEXT
-        case None | bool() | int() | float() | date():
-            return None
-        case dict():
-            parts: Iterable[Any] = [*value.keys(), *value.values()]
-        case msgspec.Struct():
-            parts = [getattr(value, name) for name in value.__struct_fields__]
-        case _:
-            parts = value
-    return next((problem for part in parts if (problem := find_problem(part)) is not None), None)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

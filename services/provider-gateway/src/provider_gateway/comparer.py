@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEY_BYTES: Final = 16
-NEW, CHANGED, UNCHANGED, REPEATED, RIVAL = range(5)
-"""What a record is, compared. REPEATED: its sourcedId came before in this fetch. RIVAL: it did, with other content
-that this one may have to replace."""
+NEW, CHANGED, RESTORED, UNCHANGED, REPEATED, RIVAL = range(6)
+"""What a record is, compared. RESTORED: it was edited by hand, and is the provider's again (C9). REPEATED: its
+sourcedId came before in this fetch. RIVAL: it did, with other content that this one may have to replace."""
+KINDS: Final = 6
+EDITED: Final = 0
+"""The fingerprint of a record that was edited by hand: whatever the provider has is another."""
 _UNSEEN, _COMPARED, _MARKED = range(3)
 
 _MERGE_RATIO: Final = 8
@@ -84,6 +87,11 @@ class Known:
 
     def __len__(self) -> int:
         return len(self.upper)
+
+    @property
+    def holds_edited(self) -> bool:
+        """Whether records were edited by hand since the provider's were last taken (C9)."""
+        return bool((self.fingerprints == EDITED).any())
 
 
 class _Follower:
@@ -187,13 +195,13 @@ class Comparer:
         return len(self._known) - self._seen_known
 
     def compare(self, keys: bytes, fingerprints: NDArray[np.int64]) -> NDArray[np.int8]:
-        """What each record is: NEW, CHANGED, UNCHANGED, or, if its sourcedId came before, REPEATED or RIVAL."""
+        """What each record is: NEW, CHANGED, RESTORED, UNCHANGED; REPEATED or RIVAL if its sourcedId came before."""
         places, repeated, rivals = self._meet(keys, _COMPARED)
         held = self._known.fingerprints
         kinds = np.full(len(places), NEW, np.int8)
         met = (places >= 0) & ~repeated
-        same = held[places[met]] == fingerprints[met]
-        kinds[met] = np.where(same, UNCHANGED, CHANGED)
+        before = held[places[met]]
+        kinds[met] = np.where(before == fingerprints[met], UNCHANGED, np.where(before == EDITED, RESTORED, CHANGED))
         held[places[met]] = fingerprints[met]  # from now on what came first, for those that come again
         kinds[repeated] = REPEATED
         for number in np.nonzero(rivals)[0].tolist():

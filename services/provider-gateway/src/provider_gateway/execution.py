@@ -191,7 +191,7 @@ class Execution:
         if mode == "delta" and scope.tied:
             mode, code = "full", Code.DELTA_NOT_ENOUGH
         async with (
-            in_background(self._begin_comparing()) as known,
+            in_background(self._begin_comparing(mode)) as known,
             workshop.open_source(job, mode=mode, bookmark=bookmark, began=began) as source,
         ):
             await fetch_district(
@@ -236,9 +236,14 @@ class Execution:
         self._result = Result(mode="full", mode_code=None, bookmark=None, refused_schools={}, duplicates=False)
         await self._publisher.settle()
 
-    async def _begin_comparing(self) -> dict[str, Known]:
-        """What the store holds; from then on the store waits for what differs from that."""
+    async def _begin_comparing(self, mode: Mode) -> dict[str, Known]:
+        """What the store holds; from then on the store waits for what differs from that.
+
+        A record that was edited by hand goes back to the provider's value (C9), of which changes alone say nothing.
+        """
         basis, known = await self._workshop.store.known(self.job.integration_id, COLLECTIONS)
+        if mode == "delta" and any(held.holds_edited for held in known.values()):
+            raise StartOver(Code.EDITED_BY_HAND, whole=True)
         await self._publisher.start(basis)
         faultpoint("gateway.fetch-started")
         return known

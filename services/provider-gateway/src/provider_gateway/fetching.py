@@ -17,10 +17,22 @@ from numpy.typing import NDArray
 from homeroom.codes import Code
 from homeroom.messages import RecordIssue, RemovalReason
 from homeroom.roster import RECORD_TYPES, Record
+from homeroom.rules import find_problem
 from homeroom.telemetry import RECORDS, get_logger, span
 from provider_gateway import masking
-from provider_gateway.canonical import Canonical, find_problem, keys_of
-from provider_gateway.comparer import CHANGED, KEY_BYTES, NEW, REPEATED, RIVAL, UNCHANGED, Comparer, Known
+from provider_gateway.canonical import Canonical, keys_of
+from provider_gateway.comparer import (
+    CHANGED,
+    KEY_BYTES,
+    KINDS,
+    NEW,
+    REPEATED,
+    RESTORED,
+    RIVAL,
+    UNCHANGED,
+    Comparer,
+    Known,
+)
 from provider_gateway.completeness import Picture, can_be_asked_for, judge
 from provider_gateway.failures import ProviderError, RecordProblem
 from provider_gateway.providers.contract import Page, Proof, Source
@@ -207,9 +219,9 @@ class _CollectionFetch:
             self.kept += map(self._decode, map(canonical.encoded, range(len(canonical))))
         self._witness = canonical.sourced_id(len(canonical) - 1)
         kinds = self._comparer.compare(canonical.keys, canonical.fingerprints)
-        number_of = np.bincount(kinds, minlength=5).tolist()
+        number_of = np.bincount(kinds, minlength=KINDS).tolist()
         counts.added += number_of[NEW]
-        counts.changed += number_of[CHANGED]
+        counts.changed += number_of[CHANGED] + number_of[RESTORED]
         counts.unchanged += number_of[UNCHANGED]
         repeated = number_of[REPEATED] + number_of[RIVAL]
         counts.filtered += repeated
@@ -218,7 +230,7 @@ class _CollectionFetch:
         differs = (kinds == NEW) | (kinds == CHANGED)
         if unstamped is not None:
             self._tally.drifted += int(np.count_nonzero(differs & unstamped))
-        chosen = np.nonzero(differs | (kinds == RIVAL))[0]
+        chosen = np.nonzero(differs | (kinds == RESTORED) | (kinds == RIVAL))[0]
         if len(chosen):
             self._tally.duplicates |= bool(number_of[RIVAL])
             await self._publisher.put(self.collection, canonical, chosen)

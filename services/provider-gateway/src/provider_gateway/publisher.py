@@ -30,8 +30,9 @@ from homeroom.messages import (
     SyncJob,
     to_changes,
 )
+from homeroom.rules import MAX_RECORD_BYTES
 from homeroom.telemetry import inject_headers
-from provider_gateway.canonical import FINGERPRINT_BYTES, MAX_RECORD_BYTES, Canonical
+from provider_gateway.canonical import FINGERPRINT_BYTES, Canonical
 from provider_gateway.comparer import KEY_BYTES
 
 _MOST_ISSUE_BYTES = 500_000

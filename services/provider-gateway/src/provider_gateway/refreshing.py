@@ -18,7 +18,7 @@ from homeroom.messages import Bookmark, ClassRef, RecordIssue
 from homeroom.roster import Class, Enrollment
 from homeroom.telemetry import span
 from provider_gateway.canonical import Canonical, keys_of
-from provider_gateway.comparer import CHANGED, NEW, UNCHANGED, Comparer, Known, split_keys
+from provider_gateway.comparer import CHANGED, KINDS, NEW, RESTORED, UNCHANGED, Comparer, Known, split_keys
 from provider_gateway.completeness import can_be_asked_for
 from provider_gateway.failures import ProviderError
 from provider_gateway.providers.contract import ClassRoster, ClassSource, Page, Source
@@ -135,12 +135,13 @@ class _Part:
         if not len(canonical):
             return
         kinds = self._comparer.compare(canonical.keys, canonical.fingerprints)
-        number_of = np.bincount(kinds, minlength=5).tolist()
+        number_of = np.bincount(kinds, minlength=KINDS).tolist()
         counts.added += number_of[NEW]
-        counts.changed += number_of[CHANGED]
+        changed = number_of[CHANGED] + number_of[RESTORED]
+        counts.changed += changed
         counts.unchanged += number_of[UNCHANGED]
-        counts.filtered += len(canonical) - number_of[NEW] - number_of[CHANGED] - number_of[UNCHANGED]
-        differs = np.nonzero((kinds == NEW) | (kinds == CHANGED))[0]
+        counts.filtered += len(canonical) - number_of[NEW] - changed - number_of[UNCHANGED]
+        differs = np.nonzero((kinds == NEW) | (kinds == CHANGED) | (kinds == RESTORED))[0]
         if len(differs):
             await self._publisher.put(self._collection, canonical, differs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,10 @@ from uuid import uuid4
 
 import pytest
 
+from homeroom.bus import Message
 from homeroom.ids import new_id
+from homeroom.messages import Erased, to_erasures
+from provider_gateway.inbox.erasures import Erasures
 from provider_gateway.inbox.retention import Retention
 from provider_gateway.recording import Recording
 
@@ -58,3 +62,29 @@ async def test_kept_for_some_days(harbour: Any, tmp_path: Path, days: int, left:
     await Retention(harbour.uploads, harbour.spools, harbour.directory, clock, timedelta(days=2)).sweep()
 
     assert len(await harbour.uploads.received.ids(integration_id)) == left
+
+
+async def test_erased_people_are_in_no_file(harbour: Any, tmp_path: Path) -> None:
+    """After an erasure no upload, recording or file in the inbox of that integration is left from before it (X10)."""
+    states = [await harbour.add(), await harbour.add()]
+    await asyncio.sleep(0.002)  # ids of files tell milliseconds
+    for state in states:
+        recording = Recording(tmp_path / state.id)
+        (tmp_path / state.id).mkdir()
+        await recording.keep("/users", b"[]")
+        await recording.put_away(harbour.uploads.received, state.id, str(new_id()), datetime.now(UTC))
+        (harbour.incoming(state) / "users.csv").write_bytes(b"x")
+    await asyncio.sleep(0.01)
+    at = datetime.now(UTC)
+    await asyncio.sleep(0.01)
+    later = Recording(tmp_path)
+    await later.keep("/users", b"[]")
+    await later.put_away(harbour.uploads.received, states[0].id, str(new_id()), at)
+    out = to_erasures(
+        Erased(erasure_id="e", integration_id=states[0].id, organization_id="o", sourced_ids=("user-7",), at=at)
+    )
+    for _ in range(2):
+        await Erasures(harbour.uploads, harbour.spools).handle([Message(out.topic, 0, 0, out.key, out.value, {}, at)])
+
+    assert [len(await harbour.uploads.received.ids(state.id)) for state in states] == [1, 1]
+    assert [len(list(harbour.incoming(state).iterdir())) for state in states] == [0, 1]

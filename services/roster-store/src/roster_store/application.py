@@ -17,6 +17,12 @@ from roster_store.takeover import TAKEN
 
 APPLY_SECONDS = 3600.0
 
+_FOLLOWED = {
+    "enrollments": {"users": "user_sourced_id", "classes": "class_sourced_id"},
+    "demographics": {"users": "sourced_id"},
+}
+"""What goes and comes with others: collection → whose, and the column that says so."""
+
 Segment = tuple[str, int, int]
 """Collection, first and last place in the feed."""
 
@@ -44,12 +50,14 @@ async def apply_plan(connection: Connection, plan: Plan, number: int) -> list[Se
     segments: list[Segment] = []
     place = 0
     for collection, table in TABLES.items():
-        if collection not in plan.collections:
+        if collection not in plan.collections and collection not in _FOLLOWED:
             continue
         before = place
         place += await _upsert(connection, plan, table, number, place)
-        if TAKEN in plan.picture.staged:
+        if TAKEN in plan.picture.staged and collection in plan.collections:
             place += await _stamp_taken(connection, plan, table, number, place)
+        if collection in _FOLLOWED:
+            place += await _revive(connection, plan, table, number, place)
         if place > before:
             segments.append((collection, before + 1, place))
     # One pass over the district's rows. Nested loops would be one for each row that goes while there are no statistics.
@@ -84,6 +92,22 @@ async def _upsert(connection: Connection, plan: Plan, table: Table, number: int,
     )
     await connection.execute(statement, picture.integration_no, number, place, timeout=APPLY_SECONDS)
     return staged
+
+
+async def _revive(connection: Connection, plan: Plan, table: Table, number: int, place: int) -> int:
+    """Bring back what was made by hand and went with its class or person, now that those are there again (C9)."""
+    picture = plan.picture
+    if picture.first:
+        return 0
+    followed = " AND ".join(
+        f"EXISTS (SELECT FROM {owner} AS owner WHERE owner.integration_no = $1 AND owner.sourced_id = held.{column}"  # noqa: S608 - names of our own tables and columns
+        f" AND owner.active AND NOT EXISTS (SELECT FROM {picture.name(GONE)} AS gone"
+        f" WHERE gone.collection = '{owner}' AND gone.sourced_id = held.{column}))"
+        for owner, column in _FOLLOWED[table.collection].items()
+    )
+    statement = table.sql("revive_followers", followed=followed)
+    revived: int = await connection.fetchval(statement, picture.integration_no, number, place, table.collection)
+    return revived
 
 
 async def _stamp_taken(connection: Connection, plan: Plan, table: Table, number: int, place: int) -> int:

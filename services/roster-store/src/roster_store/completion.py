@@ -29,6 +29,7 @@ from homeroom.messages import (
     Failed,
     FetchCompleted,
     Held,
+    ProductMatching,
     RecordIssue,
     Terms,
 )
@@ -50,11 +51,13 @@ from roster_store.holding import (
     spare,
     withhold,
 )
+from roster_store.matching.matcher import count_matching
 from roster_store.missing import find_missed_twice, note_missing
 from roster_store.people import name_unmatched
-from roster_store.picture import GONE, Picture, open_picture
+from roster_store.picture import GONE, Picture, holds_nothing, open_picture
 from roster_store.plan import Plan, make_plan
 from roster_store.plan_hash import hash_plan
+from roster_store.privacy.blocking import hide_erased, leave_out_erased
 from roster_store.protection import remember_schools
 from roster_store.settlement import Settled, merge_counts, settle
 from roster_store.staging import end_fetch
@@ -190,9 +193,11 @@ async def _open(connection: Connection, staged: Staged, fetch_no: int) -> tuple[
     await find_missed_twice(
         connection, integration["no"], fetch_no, completed, staged.terms, staged.delays.missing_hours
     )
-    first = integration["last_apply"] == 0
+    first = await holds_nothing(connection, integration)
     picture = await open_picture(connection, integration["no"], fetch_no, first=first, duplicates=completed.duplicates)
-    return await take_over(connection, picture, integration, staged.terms, completed.collections)
+    erased = await leave_out_erased(connection, picture, integration, staged.terms)
+    picture, notes = await take_over(connection, picture, integration, staged.terms, completed.collections)
+    return picture, [*erased, *notes]
 
 
 # ── ends ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,6 +213,7 @@ async def _apply(connection: Connection, staged: Staged, settled: Settled) -> Ap
         students=totals["students"],
         teachers=totals["teachers"],
         classes=totals["classes"],
+        matching=await _count_matching(connection, staged),
         bookmark=hand_over(staged.completed.bookmark, settled),
     )
 
@@ -230,6 +236,7 @@ async def _hold_removals(
         students=totals["students"],
         teachers=totals["teachers"],
         classes=totals["classes"],
+        matching=await _count_matching(connection, staged),
     )
     await leave_waiting(connection, picture)
     rest = Rest(held=held, bookmark=hand_over(staged.completed.bookmark, settled))
@@ -300,6 +307,7 @@ async def _tell_hold(connection: Connection, staged: Staged, settled: Settled, v
         students=totals["students"],
         teachers=totals["teachers"],
         classes=totals["classes"],
+        matching=await _count_matching(connection, staged),
     )
 
 
@@ -324,6 +332,11 @@ async def _report(
     )
 
 
+async def _count_matching(connection: Connection, staged: Staged) -> tuple[ProductMatching, ...]:
+    """How the people of the integration stand with products' accounts now (C5)."""
+    return await count_matching(connection, staged.integration["no"], staged.integration["organization_id"])
+
+
 async def _hash_all(connection: Connection, staged: Staged, plan: Plan) -> str:
     picture = plan.picture
     goes = GONE in picture.staged and not staged.terms.additions_only
@@ -334,7 +347,8 @@ async def _hash_all(connection: Connection, staged: Staged, plan: Plan) -> str:
 async def _list_issues(connection: Connection, staged: Staged, settled: Settled) -> tuple[RecordIssue, ...]:
     """What is to be said about the picture; schools that were left out first, so that nothing cuts them off."""
     unmatched = await name_unmatched(connection, staged.integration)
-    issues = (*settled.schools, *unmatched, *settled.others, *staged.completed.issues)
+    told = await hide_erased(connection, staged.integration, [*settled.others, *staged.completed.issues])
+    issues = (*settled.schools, *unmatched, *told)
     return issues[: max(MAX_REPORTED_ISSUES, len(settled.schools))]
 
 

@@ -37,8 +37,9 @@ from roster_store.applies import write_apply
 from roster_store.completion import hand_over
 from roster_store.guard import CollectionPlan
 from roster_store.holding import Rest, count_rows, end_hold, read_rest
+from roster_store.matching.matcher import count_matching
 from roster_store.missing import forget_removed
-from roster_store.picture import GONE, Picture, forbid_nested_loops
+from roster_store.picture import GONE, Picture, forbid_nested_loops, holds_nothing
 from roster_store.plan import Plan
 from roster_store.plan_hash import hash_plan
 from roster_store.protection import remember_schools
@@ -163,12 +164,15 @@ async def _approve(connection: Connection, case: _Case) -> Sequence[Fact]:
     await forget_removed(connection, picture)
     await connection.execute(SQL["end_hold"], hold["no"], "approved")
     await drop_staged(connection, hold["fetch_no"])
-    return [_tell(case, settled, totals, notes)]
+    fact = _tell(case, settled, totals, notes)
+    no, organization = picture.integration_no, case.integration["organization_id"]
+    return [msgspec.structs.replace(fact, matching=await count_matching(connection, no, organization))]
 
 
 async def _open_again(connection: Connection, case: _Case) -> tuple[Picture, Sequence[RecordIssue]]:
     """The picture as it was when it was held, with what it takes over."""
-    no, fetch_no, first = case.integration["no"], case.hold["fetch_no"], case.integration["last_apply"] == 0
+    no, fetch_no = case.integration["no"], case.hold["fetch_no"]
+    first = await holds_nothing(connection, case.integration)
     picture = Picture(no, fetch_no, first, frozenset(case.hold["staged"]))
     if first:
         await forbid_nested_loops(connection)

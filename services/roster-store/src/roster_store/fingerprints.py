@@ -16,14 +16,22 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from homeroom.auth import require
+from homeroom.auth import Caller, require
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.problems import Problem
 from homeroom.service import RequestModel
 from roster_store.tables import SQL, TABLES, Table
 
-router = APIRouter(tags=["fingerprints"], dependencies=[Depends(require("fingerprints.read"))])
+
+async def _check_gateway(caller: Annotated[Caller, Depends(require("fingerprints.read"))]) -> None:
+    """Fingerprints are of every organization, so whoever is bound to one gets none, whatever its token says."""
+    if caller.organization_id is not None:
+        detail = "Fingerprints are read with a token that is not bound to an organization."
+        raise Problem(Code.SCOPE_MISSING, status=403, detail=detail)
+
+
+router = APIRouter(tags=["fingerprints"], dependencies=[Depends(_check_gateway)])
 
 STREAM_SECONDS = 600.0
 _QUEUED_PARTS = 8
@@ -103,7 +111,7 @@ async def find_ids(request: Request, integration_id: UUID, collection: str, body
 class ClassQuestion(RequestModel):
     """A class, and users who may be held."""
 
-    class_sourced_id: str = Field(min_length=1, max_length=1_000)
+    class_sourced_id: str = Field(min_length=1, max_length=1_000, pattern=r"^[^\x00]+$")
     user_sourced_ids: list[str] = Field(max_length=10_000)
 
 
@@ -118,6 +126,7 @@ class ClassMembers(RequestModel):
 async def read_class_members(request: Request, integration_id: UUID, body: ClassQuestion) -> ClassMembers:
     """The class itself, all its enrollments, and those of the users that are held; for a refresh of one class (C2)."""
     database: Database = request.app.state.database
+    users = [one for one in body.user_sourced_ids if "\0" not in one]  # a provider may say so, and nothing such is held
     async with (
         database.connection() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
@@ -125,7 +134,7 @@ async def read_class_members(request: Request, integration_id: UUID, body: Class
         basis = await connection.fetchval(SQL["last_apply"], integration_id) or 0
         found = {
             "classes": await connection.fetch(SQL["held_class"], integration_id, body.class_sourced_id),
-            "users": await connection.fetch(SQL["held_users"], integration_id, body.user_sourced_ids),
+            "users": await connection.fetch(SQL["held_users"], integration_id, users),
             "enrollments": await connection.fetch(SQL["held_enrollments"], integration_id, body.class_sourced_id),
         }
     held = {name: {row["sourced_id"]: str(row["fingerprint"]) for row in rows} for name, rows in found.items()}

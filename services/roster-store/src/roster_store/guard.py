@@ -56,6 +56,8 @@ class CollectionPlan:
     """Records taken over from another integration as they are: only whose they are changes."""
     held: int = 0
     """Removals that are kept back."""
+    manual: int = 0
+    """Staged records that are left out because records made by hand have their ids."""
 
     @property
     def changes(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import asyncpg
+
 from homeroom.db import Connection
 from roster_store.staging import REMOVALS, list_staged, staging_name
 from roster_store.tables import SQL, TABLES
@@ -26,7 +28,7 @@ class Picture:
     integration_no: int
     fetch_no: int
     first: bool
-    """Nothing was ever applied for this integration."""
+    """Nothing was ever applied for this integration, and nothing made by hand."""
     staged: frozenset[str]
 
     def name(self, table: str) -> str:
@@ -49,6 +51,19 @@ class Picture:
     def holds(self, *collections: str) -> bool:
         """Whether anything was staged of one of these collections."""
         return any(TABLES[collection].name in self.staged for collection in collections)
+
+
+async def holds_nothing(connection: Connection, integration: asyncpg.Record) -> bool:
+    """Whether there is no record of an integration yet, so that there is nothing to compare a picture with.
+
+    Records made by hand may be there before the first picture is.
+    """
+    if integration["last_apply"]:
+        return False
+    for table in TABLES.values():
+        if await connection.fetchval(table.sql("holds_records"), integration["no"]):
+            return False
+    return True
 
 
 async def open_picture(

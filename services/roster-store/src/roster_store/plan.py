@@ -38,7 +38,7 @@ async def make_plan(connection: Connection, picture: Picture, reports: Mapping[s
     for collection, table in TABLES.items():
         if (report := reports.get(collection)) is None:
             continue
-        added, changed = await _count_upserts(connection, picture, table)
+        added, changed, manual = await _count_upserts(connection, picture, table)
         holds_any = not picture.first and await connection.fetchval(table.sql("holds_any"), picture.integration_no)
         collections[collection] = CollectionPlan(
             served=report.served,
@@ -49,6 +49,7 @@ async def make_plan(connection: Connection, picture: Picture, reports: Mapping[s
             changed=changed,
             removed=removed.get(collection, 0),
             missed=missed.get(collection, 0),
+            manual=manual,
         )
     return Plan(picture, collections)
 
@@ -58,8 +59,8 @@ async def count_again(connection: Connection, plan: Plan, collections: Iterable[
     amended = {}
     for collection in collections:
         if (part := plan.collections.get(collection)) and plan.picture.holds(collection):
-            added, changed = await _count_upserts(connection, plan.picture, TABLES[collection])
-            amended[collection] = replace(part, added=added, changed=changed)
+            added, changed, manual = await _count_upserts(connection, plan.picture, TABLES[collection])
+            amended[collection] = replace(part, added=added, changed=changed, manual=manual)
     return plan.amend(amended)
 
 
@@ -73,14 +74,14 @@ async def _count_missed(connection: Connection, picture: Picture) -> dict[str, i
     return {row["collection"]: row["count"] for row in await connection.fetch(picture.sql("count_missed"))}
 
 
-async def _count_upserts(connection: Connection, picture: Picture, table: Table) -> tuple[int, int]:
-    """How many records would be added and changed."""
+async def _count_upserts(connection: Connection, picture: Picture, table: Table) -> tuple[int, int, int]:
+    """How many records would be added and changed, and how many left out for others that were made by hand."""
     if table.name not in picture.staged:
-        return 0, 0
+        return 0, 0, 0
     row = await connection.fetchrow(
         table.sql("plan_first" if picture.first else "plan_upserts", staging=picture.name(table.name)),
         *(() if picture.first else (picture.integration_no,)),
         timeout=PICTURE_SECONDS,
     )
     assert row is not None  # noqa: S101 - an aggregate always gives a row
-    return row["added"], row["changed"]
+    return row["added"], row["changed"], row["manual"]

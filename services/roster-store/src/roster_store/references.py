@@ -2,7 +2,7 @@
 
 An enrollment that points nowhere is kept back and named, not stored: as the store does not hold it, the gateway sends
 it again with every full fetch, and it is taken as soon as what it needs is there. When a person or class goes, the
-enrollments that are left go along.
+enrollments that are left go along; those made by hand come back with them (`application`).
 """
 
 from __future__ import annotations
@@ -79,19 +79,40 @@ async def quarantine_dangling(connection: Connection, plan: Plan) -> tuple[Plan,
 
 
 async def release_enrollments(connection: Connection, plan: Plan) -> Plan:
-    """Let held enrollments go along with the people and classes that go."""
+    """Let held enrollments go along with the people and classes that go, and demographics made by hand with people."""
     picture = plan.picture
     if not any(plan.collections[name].removed for name in _REFERENCES if name in plan.collections):
         return plan
     await forbid_nested_loops(connection)  # one pass over the district's enrollments, as for keys
     await connection.execute(picture.sql("release_enrollments"), picture.integration_no, timeout=PICTURE_SECONDS)
+    await connection.execute(picture.sql("release_demographics"), picture.integration_no, timeout=PICTURE_SECONDS)
     await allow_nested_loops(connection, picture)
-    removed = (await count_gone(connection, picture)).get("enrollments", 0)
-    part = plan.collections.get("enrollments") or CollectionPlan(served=0, holds_any=True, whole=False)
-    if removed == part.removed:
+    counts, amended = await count_gone(connection, picture), {}
+    for name in ("enrollments", "demographics"):
+        part = plan.collections.get(name) or CollectionPlan(served=0, holds_any=True, whole=False)
+        if (removed := counts.get(name, 0)) != part.removed:
+            amended[name] = replace(part, removed=removed)
+    if not amended:
         return plan
     await analyze_gone(connection, picture)
-    return plan.amend({"enrollments": replace(part, removed=removed)})
+    return plan.amend(amended)
+
+
+async def name_kept(connection: Connection, plan: Plan) -> list[RecordIssue]:
+    """Records of the provider that are left out because others with their ids were made by hand (C9)."""
+    picture = plan.picture
+    issues: list[RecordIssue] = []
+    for collection, part in plan.collections.items():
+        if part.manual and len(issues) < MOST_NAMED:
+            table = TABLES[collection]
+            statement = table.sql("list_kept", staging=picture.name(table.name))
+            rows = await connection.fetch(
+                statement, picture.integration_no, MOST_NAMED - len(issues), timeout=PICTURE_SECONDS
+            )
+            issues += [
+                RecordIssue(collection=collection, sourced_id=row["sourced_id"], code=Code.MANUAL_KEPT) for row in rows
+            ]
+    return issues
 
 
 async def name_reused_ids(connection: Connection, picture: Picture) -> list[RecordIssue]:

@@ -14,6 +14,7 @@ from homeroom.events import to_message
 from homeroom.faultpoints import faultpoint
 from homeroom.telemetry import RELAY_EVENTS, get_logger
 from roster_store.feed import Cursor, read_page
+from roster_store.sights import Rosters
 from roster_store.tables import SQL
 
 log = get_logger(__name__)
@@ -27,8 +28,9 @@ RETRY_SECONDS = 2.0
 class Relay:
     """Carries the feed to the bus until it is told to stop."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, rosters: Rosters, bus: Bus) -> None:
         self._database = database
+        self._rosters = rosters
         self._bus = bus
         self._news = asyncio.Event()
 
@@ -62,7 +64,7 @@ class Relay:
         row = await self._database.fetchrow(SQL["read_relay"], NAME)
         assert row is not None  # noqa: S101 - the statement inserts what is not there
         start = Cursor(row["apply_no"], row["change_no"])
-        page = await read_page(self._database, start, PAGE)
+        page = await read_page(self._database, self._rosters, start, PAGE)
         if page.events:
             await self._bus.publish(*(to_message(found.event, found.integration_id) for found in page.events))
             faultpoint("relay.events-sent")

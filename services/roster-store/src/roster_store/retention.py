@@ -1,4 +1,4 @@
-"""Nothing is kept for ever: history, plans that were looked at, and the traces of fetches are forgotten after a time.
+"""Nothing is kept for ever: history, removed records, plans, the traces of fetches, the audit log go after a time.
 
 One worker forgets at a time (an advisory lock decides), now and then, in batches that are transactions of their own
 and touch no row a sync waits for. A batch that fails is tried again with the next round.
@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
+from homeroom import audit
 from homeroom.db import TRANSIENT, Connection, Database
 from homeroom.telemetry import get_logger
 from roster_store.holding import end_forsaken_hold
 from roster_store.plans import forget_old
 from roster_store.settings import StoreSettings
 from roster_store.staging import end_fetch
-from roster_store.tables import SQL
+from roster_store.tables import SQL, TABLES, Table
 
 log = get_logger(__name__)
 
@@ -25,6 +26,7 @@ EVERY_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
 BATCH = 5_000
 BATCH_SECONDS = 120.0
+ERASURES = 50
 FETCH_DAYS = 7.0
 """Fetches that ended are remembered this long at least: messages on the bus are kept for three days."""
 
@@ -75,7 +77,22 @@ class Retention:
             "decisions": await self._repeat(partial(_forget_decisions, seconds=fetches.total_seconds())),
             "forsaken": await self._repeat(_end_forsaken),
             "holds": await self._repeat(end_forsaken_hold),
+            "tombstones": await self._forget_tombstones(),
+            "erased": await self._repeat(partial(_clear_erased, days=self._settings.erased_days)),
+            "links": await self._repeat(partial(_forget_links, days=self._settings.link_days)),
+            "audit": await self._repeat(partial(audit.forget, days=self._settings.audit_days)),
         }
+
+    async def _forget_tombstones(self) -> int:
+        """Forget what was removed long ago, children first, so that nothing points to what is not there."""
+        age = timedelta(days=max(self._settings.tombstone_days, self._settings.history_days)).total_seconds()
+        newest = await self._database.fetchval(SQL["find_old_apply"], age)
+        if newest is None:
+            return 0
+        total = 0
+        for table in reversed(TABLES.values()):
+            total += await self._repeat(partial(_forget_tombstones, table=table, newest=newest))
+        return total
 
     async def _repeat(self, batch: Callable[[Connection], Awaitable[int]]) -> int:
         """Batches until there is nothing left; how much it was."""
@@ -110,3 +127,29 @@ async def _end_forsaken(connection: Connection) -> int:
         return 0
     await end_fetch(connection, fetch_no, "abandoned")
     return 1
+
+
+async def _forget_tombstones(connection: Connection, table: Table, newest: int) -> int:
+    statement = table.sql("forget_tombstones")
+    forgotten: int = await connection.fetchval(statement, newest, BATCH, table.collection, timeout=BATCH_SECONDS)
+    return forgotten
+
+
+async def _forget_links(connection: Connection, days: float) -> int:
+    forgotten = 0
+    for statement in ("forget_link_events", "forget_accounts"):
+        forgotten += await connection.fetchval(SQL[statement], days * 86_400, BATCH, timeout=BATCH_SECONDS)
+    return forgotten
+
+
+async def _clear_erased(connection: Connection, days: float) -> int:
+    """Take away the empty records of some erased people, which products were told by; how many people that were."""
+    erasures = await connection.fetch(SQL["find_erasures_to_clear"], days * 86_400, ERASURES)
+    for erasure in erasures:
+        no, apply_no = erasure["integration_no"], erasure["apply_no"]
+        for collection in ("enrollments", "demographics", "users"):
+            statement = TABLES[collection].sql("clear_erased")
+            await connection.fetchval(statement, no, apply_no, collection, timeout=BATCH_SECONDS)
+        await connection.execute(SQL["move_feed_horizon"], no, apply_no)
+        await connection.execute(SQL["erasure_cleared"], erasure["id"])
+    return len(erasures)

@@ -18,6 +18,7 @@ from roster_store.protection import NOTHING_NEW, Protected, SchoolMemory, protec
 from roster_store.references import (
     find_dangling,
     find_dangling_again,
+    name_kept,
     name_reused_ids,
     quarantine_dangling,
     release_enrollments,
@@ -37,7 +38,7 @@ class Settled:
     """One for each school that is left as it was; to be told first, so that nothing cuts them off."""
     others: Sequence[RecordIssue]
     waiting: bool
-    """Whether enrollments wait for what they point to, which changes alone might never bring again."""
+    """Whether records wait for others to come or to go, so that changes alone might never bring them again."""
     memory: SchoolMemory = NOTHING_NEW
     """What is to be kept of which schools are incomplete, if the plan is applied."""
 
@@ -54,12 +55,13 @@ async def settle(connection: Connection, completed: FetchCompleted, plan: Plan, 
         dangling = await find_dangling_again(connection, plan.picture, reports)
     settled = await _settle_references(connection, protected.plan, dangling)
     reused = await name_reused_ids(connection, plan.picture)
+    kept = await name_kept(connection, settled.plan)
     plan, taken = await settle_takeover(connection, settled.plan)
     return Settled(
         plan,
         schools=protected.issues[:MOST_SCHOOLS],
-        others=[*taken, *protected.notes, *settled.others, *reused],
-        waiting=settled.waiting,
+        others=[*taken, *kept, *protected.notes, *settled.others, *reused],
+        waiting=settled.waiting or bool(kept),
         memory=protected.memory,
     )
 

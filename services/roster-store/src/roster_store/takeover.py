@@ -115,6 +115,7 @@ async def close_takeover(connection: Connection, plan: Plan, number: int) -> Non
     picture = plan.picture
     if TAKEN not in picture.staged:
         return
+    await connection.execute(SQL["take_activation"].format(taken=picture.name(TAKEN)), picture.integration_no)
     for row in await connection.fetch(SQL["list_taken_from"].format(taken=picture.name(TAKEN))):
         totals = await connection.fetchrow(SQL["count_active"], row["integration_no"])
         assert totals is not None  # noqa: S101 - an aggregate always gives a row

@@ -38,11 +38,12 @@ def register_client() -> None:
     parser.add_argument("--secret-file", required=True, type=Path, help="holds the secret; 24 to 256 characters")
     parser.add_argument("--scope", required=True, action="append", help="may be given several times")
     parser.add_argument("--organization", type=UUID, help="the one organization its tokens may see")
+    parser.add_argument("--product", type=UUID, help="the product it belongs to, whose licenses its tokens follow")
     given = parser.parse_args(sys.argv[2:])
     settings = Settings.load()
     try:
         secret = given.secret_file.read_text("utf-8").strip()
-        declaration = Declaration(given.id, secret, given.scope, given.organization)
+        declaration = Declaration(given.id, secret, given.scope, given.organization, given.product)
         check(declaration)
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
@@ -17,7 +18,7 @@ from homeroom.codes import Code
 from homeroom.problems import Problem
 from homeroom.service import RequestModel
 from homeroom.telemetry import TOKENS, get_logger
-from sso.clients import CLIENT_ID, KNOWN_SCOPES, Client, Clients, may_create
+from sso.clients import CLIENT_ID, KNOWN_SCOPES, PRODUCTS_MAY, Client, Clients, may_create
 from sso.keys import ALGORITHM, Keys
 from sso.tokens import GRANT, STANDARD_ERRORS, TokenDenied, narrow, read_request, sign
 
@@ -27,6 +28,8 @@ tokens = APIRouter(tags=["tokens"])
 clients = APIRouter(prefix="/v1/clients", tags=["clients"])
 
 Admin = Annotated[Caller, Depends(require(ADMIN))]
+MAX_OVERLAP_HOURS = 30 * 24
+ClientId = Annotated[str, Path(pattern=CLIENT_ID)]
 PUBLIC = {"Cache-Control": "public, max-age=300"}
 
 
@@ -154,6 +157,9 @@ class ClientCreate(RequestModel):
     organization_id: UUID | None = Field(
         default=None, description="the one organization its tokens may see; all of them if it is not given"
     )
+    product_id: UUID | None = Field(
+        default=None, description="the product it belongs to: its tokens see what that is licensed for, and no more"
+    )
 
 
 class ClientRead(BaseModel):
@@ -162,15 +168,30 @@ class ClientRead(BaseModel):
     id: str
     scopes: list[str]
     organization_id: UUID | None
+    product_id: UUID | None
     created_at: datetime
     last_used_at: datetime | None = Field(description="to the minute")
     disabled_at: datetime | None
+    overlap_until: datetime | None = Field(description="until when the secret before the newest one holds, too")
 
 
 class ClientCreated(ClientRead):
-    """A new client, with its secret."""
+    """A client with its new secret."""
 
     secret: str = Field(description="shown this once")
+
+
+class SecretExchange(RequestModel):
+    """How a secret is exchanged."""
+
+    overlap_hours: float = Field(
+        default=24,
+        ge=0,
+        le=MAX_OVERLAP_HOURS,
+        allow_inf_nan=False,
+        strict=True,
+        description="how long the secret in use holds beside the new one; 0 ends it at once",
+    )
 
 
 class ClientPage(BaseModel):
@@ -186,16 +207,23 @@ async def create_client(request: Request, wanted: ClientCreate, caller: Admin) -
     if unknown := set(wanted.scopes) - KNOWN_SCOPES:
         errors = [{"field": "body.scopes", "problem": f"there are these scopes: {' '.join(sorted(KNOWN_SCOPES))}"}]
         raise Problem(Code.REQUEST_INVALID, status=422, detail=f"{len(unknown)} unknown scopes.", errors=errors)
-    if not may_create(caller, wanted.scopes, wanted.organization_id):
-        raise Problem(
-            Code.SCOPE_REFUSED, status=403, detail="A client may not be given more than its creator may do or see."
-        )
+    if wanted.product_id is not None and not set(wanted.scopes) <= PRODUCTS_MAY:
+        detail = f"A product's client may be given these scopes only: {' '.join(sorted(PRODUCTS_MAY))}"
+        raise Problem(Code.SCOPE_REFUSED, status=403, detail=detail)
+    if not may_create(caller, wanted.scopes, wanted.organization_id, wanted.product_id):
+        raise _above()
     registered: Clients = request.app.state.clients
-    created = await registered.create(wanted.id, wanted.scopes, wanted.organization_id)
+    created = await registered.create(wanted.id, wanted.scopes, wanted.organization_id, wanted.product_id)
     if created is None:
         raise Problem(Code.CLIENT_EXISTS, status=409, detail=f"The id {wanted.id} is taken.")
     client, secret = created
-    log.info("client created", client_id=client.id, by=caller.client_id, scopes=sorted(client.scopes))
+    log.info(
+        "client created",
+        client_id=client.id,
+        by=caller.client_id,
+        scopes=sorted(client.scopes),
+        product_id=None if client.product_id is None else str(client.product_id),
+    )
     return ClientCreated(**_show(client), secret=secret)
 
 
@@ -203,12 +231,15 @@ async def create_client(request: Request, wanted: ClientCreate, caller: Admin) -
 async def list_clients(
     request: Request,
     caller: Admin,
+    product_id: Annotated[UUID | None, Query(description="only this product's")] = None,
     cursor: Annotated[str, Query(max_length=200)] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> ClientPage:
     """Clients in order of their ids, disabled ones as well."""
     registered: Clients = request.app.state.clients
-    found = await registered.list(after=_read_cursor(cursor), organization_id=caller.organization_id, limit=limit + 1)
+    found = await registered.list(
+        after=_read_cursor(cursor), organization_id=caller.organization_id, limit=limit + 1, product_id=product_id
+    )
     more = len(found) > limit
     return ClientPage(
         clients=[ClientRead(**_show(client)) for client in found[:limit]],
@@ -216,8 +247,31 @@ async def list_clients(
     )
 
 
+@clients.post("/{client_id}/secrets", status_code=201)
+async def exchange_secret(
+    request: Request, client_id: ClientId, caller: Admin, wanted: SecretExchange | None = None
+) -> ClientCreated:
+    """Give a client a new secret, shown this once; the one in use holds for a while, so that nothing stands still.
+
+    Two secrets hold at most. Asked for again while nobody has used the new one, it is replaced by another new one.
+    """
+    registered: Clients = request.app.state.clients
+    hours = (wanted or SecretExchange()).overlap_hours
+    changed = await registered.exchange_secret(caller, client_id, timedelta(hours=hours))
+    match changed:
+        case "unknown":
+            raise Problem(Code.NOT_FOUND, status=404, detail="No client that may have tokens has this id.")
+        case "refused":
+            raise _above()
+        case "declared":
+            raise Problem(Code.CLIENT_DECLARED, status=409, detail=f"The client {client_id} is declared.")
+    client, secret = changed
+    log.info("client secret exchanged", client_id=client.id, by=caller.client_id, overlap_hours=hours)
+    return ClientCreated(**_show(client), secret=secret)
+
+
 @clients.delete("/{client_id}", status_code=204)
-async def disable_client(request: Request, client_id: str, caller: Admin) -> None:
+async def disable_client(request: Request, client_id: ClientId, caller: Admin) -> None:
     """Let a client have no more tokens. Tokens it has stay valid until they run out; its id is not used again."""
     registered: Clients = request.app.state.clients
     if not await registered.disable(client_id, caller.organization_id):
@@ -233,11 +287,21 @@ def _show(client: Client) -> dict[str, Any]:
         "created_at": client.created_at,
         "last_used_at": client.last_used_at,
         "disabled_at": client.disabled_at,
+        "product_id": client.product_id,
+        "overlap_until": client.overlap_until,
     }
+
+
+def _above() -> Problem:
+    detail = "A client may not be given more than its creator may do or see, and a product's only by the platform."
+    return Problem(Code.SCOPE_REFUSED, status=403, detail=detail)
 
 
 def _read_cursor(cursor: str) -> str:
     try:
-        return urlsafe_b64decode(cursor).decode("ascii")
+        after = urlsafe_b64decode(cursor).decode("ascii")
     except ValueError:
-        raise Problem(Code.CURSOR_INVALID, status=400, detail="The cursor can't be read.") from None
+        after = "\0"
+    if after and not re.fullmatch(CLIENT_ID, after):
+        raise Problem(Code.CURSOR_INVALID, status=400, detail="The cursor can't be read.")
+    return after

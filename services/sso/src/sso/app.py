@@ -49,8 +49,7 @@ def create(settings: Settings, clock: Clock | None = None) -> FastAPI:
         keys = keys_of(settings, database, clock)
         await keys.refresh()
         registered = Clients(database)
-        for declaration in settings.declared_clients:
-            await registered.declare(declaration)
+        await registered.declare_all(settings.declared_clients)
         app.state.clock, app.state.clients, app.state.keys = clock, registered, keys
         app.state.verifier = Verifier(settings.issuer, keys.jwks, clock)
         parts.start("key rotation", keys.keep_fresh)

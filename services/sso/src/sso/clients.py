@@ -8,15 +8,15 @@ import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, Literal
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from homeroom.auth import ADMIN, ONEROSTER_SCOPES, SCOPES, Caller, include
-from homeroom.db import Database, load_statements
+from homeroom.auth import ADMIN, ONEROSTER_SCOPES, PRODUCT_SCOPES, SCOPES, Caller, include
+from homeroom.db import Connection, Database, load_statements
 
 SQL: Final = load_statements("sso")
 
@@ -24,6 +24,8 @@ CLIENT_ID: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 SHORTEST_SECRET: Final = 24
 LONGEST_SECRET: Final = 256
 KNOWN_SCOPES: Final = SCOPES | ONEROSTER_SCOPES
+PRODUCTS_MAY: Final = PRODUCT_SCOPES | ONEROSTER_SCOPES
+"""What a client that belongs to a product may be given."""
 
 
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,11 +35,12 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: str
     scopes: list[str]
     organization_id: UUID | None = None
+    product_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client as it is stored, without its secret."""
+    """A client as it is stored, without its secrets."""
 
     id: str
     scopes: frozenset[str]
@@ -45,6 +48,10 @@ class Client:
     created_at: datetime
     last_used_at: datetime | None
     disabled_at: datetime | None
+    product_id: UUID | None = None
+    """The product it belongs to; with an organization besides, it reads of the product's licenses that one only."""
+    overlap_until: datetime | None = None
+    """Until when what it signed in with before its newest exchange is good as well."""
 
 
 def check(declaration: Declaration) -> None:
@@ -58,6 +65,9 @@ def check(declaration: Declaration) -> None:
     if not declaration.scopes or not set(declaration.scopes) <= KNOWN_SCOPES:
         msg = f"the client {declaration.id} needs scopes, of these: {' '.join(sorted(KNOWN_SCOPES))}"
         raise ValueError(msg)
+    if declaration.product_id is not None and not set(declaration.scopes) <= PRODUCTS_MAY:
+        msg = f"the client {declaration.id} is a product's, which may have: {' '.join(sorted(PRODUCTS_MAY))}"
+        raise ValueError(msg)
 
 
 def hash_secret(secret: str) -> bytes:
@@ -70,15 +80,17 @@ def hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def may_create(caller: Caller, scopes: Collection[str], organization_id: UUID | None) -> bool:
-    """Whether a caller may create a client with these scopes: nobody gives away more than they have.
+def may_create(caller: Caller, scopes: Collection[str], organization_id: UUID | None, product_id: UUID | None) -> bool:
+    """Whether a caller may have the secret of a client with these scopes: nobody gives away more than they have.
 
-    Admins of the whole platform may give any scope, for somebody has to register the gateway. Who may see one
-    organization only creates clients for that one.
+    Admins of the whole platform may give any scope, for somebody has to register the gateway, and only they speak for
+    products. Who may see one organization only creates clients for that one. Products create none.
     """
+    if caller.product_id is not None or ADMIN not in caller.scopes:
+        return False
     if caller.organization_id is None:
-        return ADMIN in caller.scopes
-    return caller.may_see(organization_id) and set(scopes) <= include(caller.scopes)
+        return True
+    return product_id is None and caller.may_see(organization_id) and set(scopes) <= include(caller.scopes)
 
 
 class Clients:
@@ -89,43 +101,93 @@ class Clients:
 
     async def authenticate(self, client_id: str, secret: str) -> Client | None:
         """The client whose secret this is, or None, whether it is unknown, disabled or the secret is wrong."""
-        row = await self._database.fetchrow(SQL["find_client"], client_id)
-        # Compared in constant time and in any case, so that the time taken does not tell which ids exist.
-        right = hmac.compare_digest(row["secret_hash"] if row else bytes(32), hash_secret(secret))
-        if row is None or not right or row["disabled_at"]:
+        known = client_id if re.fullmatch(CLIENT_ID, client_id) else ""  # nobody's, and not always storable
+        row = await self._database.fetchrow(SQL["find_client"], known)
+        shown = hash_secret(secret)
+        # Both compared in constant time and in any case, so that the time taken does not tell which ids exist.
+        newest = hmac.compare_digest(row["secret_hash"] if row else bytes(32), shown)
+        other = hmac.compare_digest((row["other_hash"] if row else None) or bytes(32), shown)
+        if row is None or not (newest or other) or row["disabled_at"]:
             return None
-        await self._database.fetch(SQL["note_use"], client_id)
+        await self._database.fetch(SQL["note_use"], client_id, newest)
         return _read(row)
 
     async def create(
-        self, client_id: str | None, scopes: Collection[str], organization_id: UUID | None
+        self,
+        client_id: str | None,
+        scopes: Collection[str],
+        organization_id: UUID | None,
+        product_id: UUID | None = None,
     ) -> tuple[Client, str] | None:
         """A new client and its secret, which is shown this once; None if the id is taken."""
-        secret = secrets.token_urlsafe(32)
+        secret = _make_secret()
         name = client_id or f"client-{secrets.token_hex(6)}"
         row = await self._database.fetchrow(
-            SQL["create_client"], name, hash_secret(secret), sorted(set(scopes)), organization_id
+            SQL["create_client"], name, hash_secret(secret), sorted(set(scopes)), organization_id, product_id
         )
         return None if row is None else (_read(row), secret)
 
-    async def declare(self, declaration: Declaration, *, enable: bool = False) -> None:
-        """Make a client what is declared, whatever it was before; safe to repeat. `enable` undoes `disable`."""
+    async def exchange_secret(
+        self, caller: Caller, client_id: str, overlap: timedelta
+    ) -> tuple[Client, str] | Literal["unknown", "declared", "refused"]:
+        """Give a client a new secret, which is shown this once; the one in use holds for `overlap` from now on.
+
+        Of more than two secrets, the newest and the last one that was used hold. Otherwise says why there is none:
+        no such client that may have tokens, it is the operator's to change, or it is above the caller.
+        """
+        secret = _make_secret()
+
+        async def exchange(connection: Connection) -> tuple[Client, str] | Literal["unknown", "declared", "refused"]:
+            row = await connection.fetchrow(SQL["lock_client"], client_id, caller.organization_id)
+            if row is None:
+                return "unknown"
+            client = _read(row)
+            if not may_create(caller, client.scopes, client.organization_id, client.product_id):
+                return "refused"
+            if row["declared"]:
+                return "declared"
+            changed = await connection.fetchrow(SQL["change_secret"], client_id, hash_secret(secret), overlap)
+            assert changed is not None  # noqa: S101 - it was locked above, in the same transaction
+            return _read(changed), secret
+
+        return await self._database.transact(exchange, tries=1)  # whoever asks twice has lost the first answer
+
+    async def declare_all(self, declarations: Collection[Declaration]) -> None:
+        """Make clients what the operator's settings declare; who was declared before becomes as any other."""
+        for declaration in declarations:
+            await self.declare(declaration, bootstrap=True)
+        await self._database.fetch(SQL["release_clients"], [declaration.id for declaration in declarations])
+
+    async def declare(self, declaration: Declaration, *, enable: bool = False, bootstrap: bool = False) -> None:
+        """Make a client what is declared, whatever it was before; safe to repeat. `enable` undoes `disable`.
+
+        What `bootstrap` declares is declared again at each start, so its secret is changed there and nowhere else.
+        """
         await self._database.fetch(
             SQL["declare_client"],
             declaration.id,
             hash_secret(declaration.secret),
             sorted(set(declaration.scopes)),
             declaration.organization_id,
+            declaration.product_id,
             enable,
+            bootstrap,
         )
 
-    async def list(self, *, after: str, organization_id: str | None, limit: int) -> list[Client]:
-        """Clients in order of their ids, from the one after `after`."""
-        return [_read(row) for row in await self._database.fetch(SQL["list_clients"], after, organization_id, limit)]
+    async def list(
+        self, *, after: str, organization_id: str | None, limit: int, product_id: UUID | None = None
+    ) -> list[Client]:
+        """Clients in order of their ids, from the one after `after`; with `product_id` only that product's."""
+        rows = await self._database.fetch(SQL["list_clients"], after, organization_id, limit, product_id)
+        return [_read(row) for row in rows]
 
     async def disable(self, client_id: str, organization_id: str | None) -> bool:
         """Let a client have no more tokens; False if there is none. Those it has run out by themselves."""
         return await self._database.fetchval(SQL["disable_client"], client_id, organization_id) is not None
+
+
+def _make_secret() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def _read(row: asyncpg.Record) -> Client:
@@ -136,4 +198,6 @@ def _read(row: asyncpg.Record) -> Client:
         row["created_at"],
         row["last_used_at"],
         row["disabled_at"],
+        row["product_id"],
+        row["previous_until"],
     )

@@ -22,7 +22,8 @@ class Settings(CommonSettings):
     )
     bootstrap_clients: SecretStr = Field(
         default=SecretStr("[]"),
-        description='clients to register at start, as [{"id":"…","secret":"…","scopes":["…"]}]',
+        description='clients to register at start, as [{"id":"…","secret":"…","scopes":["…"]}]; '
+        "each may have an organization_id and a product_id",
     )
     token_seconds: int = Field(default=3600, ge=60, le=24 * 3600, description="how long access tokens are valid")
     key_days: int = Field(default=30, ge=1, le=365, description="how long a key signs before the next one does")

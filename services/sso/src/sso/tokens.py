@@ -110,5 +110,7 @@ def sign(
     }
     if client.organization_id:
         claims["organization_id"] = str(client.organization_id)
+    if client.product_id:
+        claims["product_id"] = str(client.product_id)
     token = jwt.encode({"alg": ALGORITHM, "kid": key.id}, claims, key.private, default_type=TOKEN_TYPE)
     return {"access_token": token, "token_type": "Bearer", "expires_in": seconds, "scope": claims["scope"]}

@@ -23,8 +23,11 @@ _SENTENCES: dict[Kind, str] = {
     Kind.HOLD_REMINDER: "A held sync still waits for a decision, and expires within a day.",
     Kind.STALE: "No sync has succeeded for longer than two slots of the schedule.",
     Kind.CREDENTIALS_ENTERED: "The district entered its credentials, and they work.",
+    Kind.SUBSCRIPTION_DISABLED: "Nothing is told of changes any more: a subscription is disabled.",
     Kind.TEST: "This is a test; nothing is wrong.",
 }
+_TYPES: dict[Kind, str] = {Kind.TEST: "test", Kind.SUBSCRIPTION_DISABLED: "subscription.disabled"}
+"""Types of alerts that are about no integration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,8 @@ class Subject:
     integration: str | None = None
     run: Ended | None = None
     code: Code | None = None
+    subscription_id: UUID | None = None
+    product_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ def compose(about: Subject, *, origin: str) -> Message:
         "organization": about.organization,
         "integration_id": _text(about.integration_id),
         "integration": about.integration,
+        "subscription_id": _text(about.subscription_id),
+        "product_id": _text(about.product_id),
         "run_id": _text(about.run.id if about.run else None),
         "code": about.code.value if about.code else None,
         "title": entry.title if entry else None,
@@ -77,7 +84,7 @@ def compose(about: Subject, *, origin: str) -> Message:
         "expires_at": about.run.expires_at.isoformat() if about.run and about.run.expires_at else None,
         "links": links,
     }
-    kind = "test" if about.kind is Kind.TEST else f"integration.{about.kind.value}"
+    kind = _TYPES.get(about.kind, f"integration.{about.kind.value}")
     payload = msgspec.json.encode({"type": kind, "timestamp": about.at.isoformat(), "data": data}).decode()
     name = _clean(about.integration or "Homeroom")
     lines = [sentence, "", f"Integration: {name}"] if about.integration else [sentence]
@@ -98,6 +105,8 @@ def _list_links(about: Subject, origin: str) -> dict[str, str]:
     links = {}
     if about.integration_id:
         links["integration"] = f"{origin}/v1/integrations/{about.integration_id}"
+    if about.subscription_id:
+        links["subscription"] = f"{origin}/v1/subscriptions/{about.subscription_id}"
     if about.run:
         links["run"] = f"{origin}/v1/runs/{about.run.id}"
         links["log"] = f"{origin}/v1/runs/{about.run.id}/log"

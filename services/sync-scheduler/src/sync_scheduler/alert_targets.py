@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,16 +16,16 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from homeroom.codes import Code
 from homeroom.connections import Address
 from homeroom.db import Connection, Database
+from homeroom.endpoints import object_to
 from homeroom.ids import new_id
 from homeroom.problems import Problem
 from homeroom.service import RequestModel
+from homeroom.webhooks import to_secret
 from sync_scheduler import alerting, audit, integrations, ledger
 from sync_scheduler.alert_messages import Subject
 from sync_scheduler.alerts import Kind
-from sync_scheduler.endpoints import object_to
 from sync_scheduler.ledger import SQL
 from sync_scheduler.mail import check_address
-from sync_scheduler.webhooks import derive_secret
 
 BOTH_VALID = timedelta(hours=24)
 """So long after a rotation webhooks are signed with the earlier secret, too."""
@@ -160,6 +162,14 @@ def list_secrets(key: str, target: asyncpg.Record, now: datetime) -> Sequence[st
     if target["rotated_at"] is not None and now < target["rotated_at"] + BOTH_VALID:
         generations.append(target["generation"] - 1)
     return [derive_secret(key, target["id"], generation) for generation in generations]
+
+
+def derive_secret(key: str, target: UUID, generation: int) -> str:
+    """The signing secret of a target, as its receiver enters it.
+
+    Secrets are not kept: each follows from a key of ours, the target's id and a generation that grows with rotations.
+    """
+    return to_secret(hmac.digest(key.encode(), f"alert-target:{target}:{generation}".encode(), hashlib.sha256))
 
 
 def _check_organization(organization: UUID | None, visible: UUID | None) -> None:

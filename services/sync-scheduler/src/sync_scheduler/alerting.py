@@ -17,6 +17,7 @@ import msgspec
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.ids import new_id
+from homeroom.messages import SubscriptionDisabled
 from homeroom.telemetry import get_logger
 from sync_scheduler import alert_messages, alerts, ledger, licenses, licensing, pauses, schedules
 from sync_scheduler.alert_messages import Subject
@@ -173,6 +174,20 @@ async def write(
     await connection.execute(SQL["add_deliveries"], about.alert_id, about.organization_id, about.integration_id, to)
     if address:
         await connection.execute(SQL["add_one_delivery"], about.alert_id, address)
+
+
+async def write_disabled(connection: Connection, fact: SubscriptionDisabled, *, origin: str) -> None:
+    """Write the alert of a disabled subscription; once, however often it is said."""
+    about = Subject(
+        alert_id=UUID(fact.alert_id),
+        kind=Kind.SUBSCRIPTION_DISABLED,
+        at=fact.at,
+        organization_id=await connection.fetchval(SQL["known_organization"], fact.organization_id),
+        code=fact.code,
+        subscription_id=UUID(fact.subscription_id),
+        product_id=None if fact.product_id is None else UUID(fact.product_id),
+    )
+    await write(connection, about, origin=origin)
 
 
 def is_muted(row: Any, now: datetime) -> bool:

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     STALE = "stale"
     HOLD_REMINDER = "hold_reminder"
     CREDENTIALS_ENTERED = "credentials_entered"
+    SUBSCRIPTION_DISABLED = "subscription_disabled"
     TEST = "test"
 
 

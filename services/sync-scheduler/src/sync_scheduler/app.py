@@ -11,9 +11,10 @@ from homeroom.auth import Verifier
 from homeroom.bus import BusError
 from homeroom.bus.opening import open_bus
 from homeroom.db import Database
-from homeroom.messages import SYNC_FACTS, TOPICS
+from homeroom.messages import ERASURES, SYNC_FACTS, TOPICS
 from homeroom.service import Parts, create_app, run_api, run_migrations, run_roles, run_worker
 from homeroom.telemetry import get_logger
+from homeroom.webhooks import Webhooks
 from sync_scheduler import (
     alert_api,
     api,
@@ -23,6 +24,7 @@ from sync_scheduler import (
     license_api,
     link_api,
     link_pages,
+    product_api,
     refresh_api,
     runs_api,
     schedule_api,
@@ -33,12 +35,13 @@ from sync_scheduler.alerting import Alerting
 from sync_scheduler.credential_links import Links
 from sync_scheduler.deliveries import Deliveries
 from sync_scheduler.doorbell import Doorbell, first_of
+from sync_scheduler.erasures import GROUP as ERASURES_GROUP
+from sync_scheduler.erasures import Erasures, Retention
 from sync_scheduler.facts import Facts
 from sync_scheduler.integrations import Integrations
 from sync_scheduler.ledger import AWAY
 from sync_scheduler.settings import ApiSettings, SchedulerSettings
 from sync_scheduler.ticking import GROUP, Ticking
-from sync_scheduler.webhooks import Webhooks
 
 log = get_logger(__name__)
 
@@ -88,6 +91,7 @@ def make_app(settings: ApiSettings, *, verifier: Verifier | None = None) -> Fast
             schedule_api.router,
             inquiry_api.router,
             sftp_api.router,
+            product_api.router,
             license_api.router,
             alert_api.router,
             link_api.router,
@@ -113,14 +117,21 @@ async def work(settings: SchedulerSettings, parts: Parts, stop: asyncio.Event) -
         starts=settings.starts,
         keep_slots=timedelta(days=settings.slots_keep_days),
     )
-    facts = bus.consumer([SYNC_FACTS.name], Facts(database, settings.limits).handle, group=GROUP)
+    facts = bus.consumer(
+        [SYNC_FACTS.name], Facts(database, settings.limits, origin=settings.issuer).handle, group=GROUP
+    )
+    erasing = bus.consumer([ERASURES.name], Erasures(database).handle, group=ERASURES_GROUP)
+    run_logs, audit_log = timedelta(days=settings.run_log_days), timedelta(days=settings.audit_days)
+    retention = Retention(database, run_logs=run_logs, audit_log=audit_log)
     parts.start("facts", facts.run)
+    parts.start("erasures", erasing.run)
+    parts.start("retention", lambda: retention.run(stop))
     parts.start("doorbell", lambda: doorbell.run(stop))
     rounds = parts.start("ticking", lambda: ticking.run(doorbell, stop))
     parts.start("measuring", lambda: _measure(ticking, stop))
     told = await _start_alerts(settings, database, parts, stop)
     await stop.wait()
-    await facts.stop()
+    await asyncio.gather(facts.stop(), erasing.stop())
     await rounds
     await told
 

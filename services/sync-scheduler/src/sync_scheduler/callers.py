@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Depends, Query, Request
 
-from homeroom.auth import Caller, identify, require
+from homeroom.auth import Caller, require
 from homeroom.codes import Code
 from homeroom.db import Database
 from homeroom.problems import Problem
@@ -23,11 +23,13 @@ Writer = Annotated[Caller, Depends(require("integrations.write"))]
 Runner = Annotated[Caller, Depends(require("runs.write"))]
 Approver = Annotated[Caller, Depends(require("runs.approve"))]
 Refresher = Annotated[Caller, Depends(require("classes.refresh"))]
+Anyone = Annotated[Caller, Depends(require())]
+"""Whoever has a token that is no product's; the route decides what else it takes."""
 Cursor = Annotated[str | None, Query(description="from an earlier answer; none starts at the beginning")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
-async def _check_asker(caller: Annotated[Caller, Depends(identify)]) -> Caller:
+async def _check_asker(caller: Anyone) -> Caller:
     if not caller.scopes & {"integrations.read", "runs.write"}:
         detail = "The token lacks the scope integrations.read, or runs.write."
         raise Problem(Code.SCOPE_MISSING, status=403, detail=detail)
@@ -36,6 +38,17 @@ async def _check_asker(caller: Annotated[Caller, Depends(identify)]) -> Caller:
 
 Asker = Annotated[Caller, Depends(_check_asker)]
 """Whoever may ask one of the questions may read answers."""
+
+
+async def _check_licensor(caller: Annotated[Caller, Depends(require("licenses.write"))]) -> Caller:
+    if caller.organization_id is not None:
+        detail = "Products and licenses are given by a token that is not bound to an organization."
+        raise Problem(Code.SCOPE_MISSING, status=403, detail=detail)
+    return caller
+
+
+Licensor = Annotated[Caller, Depends(_check_licensor)]
+"""Nobody licenses themselves."""
 
 
 def _get_database(request: Request) -> Database:
@@ -72,7 +85,9 @@ Stop = Annotated[asyncio.Event, Depends(_get_stop)]
 
 
 def seen_by(caller: Caller) -> UUID | None:
-    """The one organization a caller may see; None for all."""
+    """The one organization a caller may see; None for all. A product sees none here, whatever its token is bound to."""
+    if caller.product_id is not None:
+        return NOBODY
     if caller.organization_id is None:
         return None
     try:

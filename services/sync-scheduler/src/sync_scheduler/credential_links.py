@@ -22,6 +22,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from homeroom.codes import Code
 from homeroom.connections import CONNECTIONS, UPLOADED, ConnectionModel
 from homeroom.db import Connection, Database
+from homeroom.endpoints import object_to
 from homeroom.ids import new_id
 from homeroom.problems import Problem
 from homeroom.service import RequestModel
@@ -30,7 +31,6 @@ from sync_scheduler.alert_messages import Subject
 from sync_scheduler.alert_targets import MailAddress
 from sync_scheduler.alerts import Kind
 from sync_scheduler.credentials import Entered
-from sync_scheduler.endpoints import object_to
 from sync_scheduler.inquiries import Asking, Draft
 from sync_scheduler.ledger import SQL
 
@@ -44,13 +44,14 @@ class LinkInvalid(Exception):  # noqa: N818 - what happened to the link; becomes
     """The link can't be used, for whatever reason: nobody is told which."""
 
 
+Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+
+
 class LinkBody(RequestModel):
     """A link to be."""
 
     expires_in_hours: int = Field(default=72, ge=1, le=336, strict=True)
-    note: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] | None = Field(
-        default=None, description="shown on the page"
-    )
+    note: Note | None = Field(default=None, description="shown on the page")
     notify: MailAddress | None = Field(default=None, description="an e-mail address that is told once it was used")
 
 

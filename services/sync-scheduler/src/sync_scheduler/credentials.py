@@ -18,9 +18,9 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from homeroom.codes import Code
 from homeroom.connections import CONNECTIONS, ConnectionModel
+from homeroom.endpoints import object_to
 from homeroom.problems import Problem
 from homeroom.secrets import seal
-from sync_scheduler.endpoints import object_to
 
 _STAND_IN = '{"client_email": "-", "private_key": "-"}'
 """Passes for any secret, where those that are sealed stay and the rest is to be checked."""

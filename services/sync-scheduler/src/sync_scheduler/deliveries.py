@@ -14,12 +14,12 @@ import asyncpg
 
 from homeroom.db import Database
 from homeroom.telemetry import get_logger
+from homeroom.webhooks import NotDelivered, Webhooks
 from sync_scheduler import ledger
 from sync_scheduler.alert_targets import list_secrets
 from sync_scheduler.doorbell import first_of
 from sync_scheduler.ledger import AWAY, SQL
 from sync_scheduler.mail import Mail
-from sync_scheduler.webhooks import NotDelivered, Webhooks
 
 log = get_logger(__name__)
 

@@ -13,9 +13,9 @@ from uuid import UUID
 from homeroom.bus import Message, Retry
 from homeroom.db import Connection, Database
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import Answered, Fact, SyncFact, UploadReceived, read_fact
+from homeroom.messages import Answered, Fact, SubscriptionDisabled, SyncFact, UploadReceived, read_fact
 from homeroom.telemetry import get_logger, span
-from sync_scheduler import inquiries, ledger, uploads
+from sync_scheduler import alerting, inquiries, ledger, uploads
 from sync_scheduler.ledger import AWAY, SQL
 from sync_scheduler.runs import Limits, Outcome, Run
 from sync_scheduler.transitions import hear
@@ -30,6 +30,7 @@ class Heard:
     runs: dict[UUID, list[Fact]] = field(default_factory=dict)
     answers: list[tuple[UUID, UUID, Answered]] = field(default_factory=list)
     uploads: list[tuple[UUID, UploadReceived]] = field(default_factory=list)
+    disabled: list[SubscriptionDisabled] = field(default_factory=list)
 
     def add(self, fact: SyncFact) -> None:
         """Take in one more."""
@@ -42,6 +43,10 @@ class Heard:
                 integration = _read_id(fact.integration_id)
                 if integration is not None:
                     self.uploads.append((integration, fact))
+            case SubscriptionDisabled():
+                ids = (fact.alert_id, fact.subscription_id, fact.product_id, fact.organization_id)
+                if all(one is None or _read_id(one) is not None for one in ids):
+                    self.disabled.append(fact)
             case _:
                 run_id = _read_id(fact.run_id)
                 if run_id is not None:
@@ -51,9 +56,10 @@ class Heard:
 class Facts:
     """The handler of facts."""
 
-    def __init__(self, database: Database, limits: Limits) -> None:
+    def __init__(self, database: Database, limits: Limits, *, origin: str = "") -> None:
         self._database = database
         self._limits = limits
+        self._origin = origin
 
     async def handle(self, messages: Sequence[Message]) -> None:
         """Take a batch of one partition into account. Raises Reject for what can't be read, Retry without database."""
@@ -77,6 +83,8 @@ class Facts:
             await inquiries.receive(connection, integration, inquiry, answer)
         for integration, upload in heard.uploads:
             await uploads.receive(connection, integration, upload)
+        for end in heard.disabled:
+            await alerting.write_disabled(connection, end, origin=self._origin)
         return changes
 
     async def _move(self, connection: Connection, heard: Mapping[UUID, Sequence[Fact]]) -> list[ledger.Change]:

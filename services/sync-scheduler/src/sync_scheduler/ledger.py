@@ -10,12 +10,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from homeroom import audit
 from homeroom.codes import Code
 from homeroom.db import TRANSIENT, Connection, DatabaseBusy, load_statements
 from homeroom.ids import new_id
-from homeroom.messages import Bookmark, CollectionReport, RecordIssue
+from homeroom.messages import Bookmark, CollectionReport, ProductMatching, RecordIssue
 from homeroom.telemetry import RUN_SECONDS, SYNC_RUNS, get_logger
-from sync_scheduler import transitions
+from sync_scheduler import erasures, transitions
 from sync_scheduler.runs import Entry, Hold, Outcome, Run, State
 
 log = get_logger(__name__)
@@ -90,13 +91,13 @@ async def _note_restore(connection: Connection, run_id: UUID, *, applied: bool) 
         await connection.execute(SQL["note_restore"], run_id)
     paused = await connection.fetchrow(SQL["pause_for_restore"], run_id, PAUSED_BY_RESTORE)
     if paused is not None:
-        await connection.execute(
-            SQL["add_audit"],
-            paused["organization"],
-            paused["created_by"],
-            "integration.pause",
-            f"integration:{paused['id']}",
-            {"run_id": str(run_id)},
+        await audit.note(
+            connection,
+            by=paused["created_by"],
+            action="integration.pause",
+            organization=paused["organization"],
+            subject=f"integration:{paused['id']}",
+            detail={"run_id": str(run_id)},
         )
 
 
@@ -168,7 +169,7 @@ async def _save_changes(connection: Connection, run_id: UUID, before: Run, after
         after.heartbeat_at,
         progress,
         after.collections,
-        [_storable_issue(issue) for issue in after.issues],
+        await erasures.leave_out(connection, run_id, [_storable_issue(issue) for issue in after.issues]),
         after.students,
         after.teachers,
         after.classes,
@@ -181,6 +182,8 @@ async def _save_changes(connection: Connection, run_id: UUID, before: Run, after
         after.plan,
         _storable_hold(after.hold),
         after.hold.expires_at if after.hold and after.hold.decision is None else None,
+        after.unmatched,
+        after.matching,
     )
 
 
@@ -239,6 +242,8 @@ def read(row: asyncpg.Record) -> Run:
         issues=msgspec.convert(row["issues"], tuple[RecordIssue, ...]),
         students=row["matched_students"],
         teachers=row["matched_teachers"],
+        unmatched=row["unmatched_users"],
+        matching=msgspec.convert(row["matching"], tuple[ProductMatching, ...]),
         classes=row["imported_classes"],
         plan=row["plan"],
         hold=msgspec.convert(row["hold"], Hold | None),

@@ -16,7 +16,7 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from typing import Literal
 
-from sync_scheduler.webhooks import NotDelivered
+from homeroom.webhooks import NotDelivered
 
 SMTP_SECONDS = 10.0
 """For each answer of the mail server."""

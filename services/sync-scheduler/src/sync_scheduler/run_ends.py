@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from homeroom.codes import Code
 from homeroom.messages import Applied, CollectionReport, Evaluated, Fetched, Held, HoldReason, RecordIssue
+from sync_scheduler import matching
 from sync_scheduler.modes import tell_turn
 from sync_scheduler.runs import MAX_DETAIL, Answer, Entry, Limits, Outcome, Run, State, Stop
 
@@ -108,13 +109,16 @@ def cancelled(run: Run, now: datetime) -> Outcome:
 
 def follow(run: Run, fact: Applied | Held, now: datetime) -> Run:
     """The run with what the store says of its picture."""
+    people = matching.count(fact)
     return replace(
         run,
         fetch_id=fact.fetch_id,
         collections=fact.collections,
         issues=fact.issues or run.issues,
-        students=fact.students,
-        teachers=fact.teachers,
+        students=people.students,
+        teachers=people.teachers,
+        unmatched=people.unmatched,
+        matching=fact.matching,
         classes=fact.classes,
         started_at=run.started_at or now,
     )

@@ -121,6 +121,17 @@ class Hold(BaseModel):
     decision: Taken | None
 
 
+class Matching(BaseModel):
+    """How the people of the integration stood with the accounts of one product after the run."""
+
+    product_id: str
+    matched_students: int
+    matched_teachers: int
+    created: int = Field(description="of the matched ones, how many have an account that was created for them")
+    unmatched: int = Field(description="students and teachers without an account, whatever the reason")
+    ambiguous: int = Field(description="of the unmatched ones, how many might be several accounts, or share one")
+
+
 class Links(BaseModel):
     """Where more is to be found; null where there is nothing."""
 
@@ -156,9 +167,16 @@ class Run(BaseModel):
     hold: Hold | None
     restores: UUID | None = Field(description="the run that is undone, with all after it")
     incomplete_schools: list[IncompleteSchool]
-    matched_students: int
-    matched_teachers: int
-    unmatched_users: int
+    matched_students: int = Field(
+        description="active students with an account, in the product that has the fewest of them; all active students "
+        "of the roster where no product keeps accounts"
+    )
+    matched_teachers: int = Field(description="the same of teachers")
+    unmatched_users: int = Field(
+        description="students and teachers without an account, in the product that lacks the most of them; 0 where no "
+        "product keeps accounts"
+    )
+    matching: list[Matching] = Field(description="the numbers of each product that keeps accounts")
     imported_classes: int
     created_at: datetime
     deadline_at: datetime
@@ -238,7 +256,8 @@ def show_run(row: asyncpg.Record) -> Run:
         ],
         matched_students=run.students,
         matched_teachers=run.teachers,
-        unmatched_users=row["unmatched_users"],
+        unmatched_users=run.unmatched,
+        matching=[Matching(**msgspec.structs.asdict(one)) for one in run.matching],
         imported_classes=run.classes,
         created_at=row["created_at"],
         deadline_at=run.deadline_at,

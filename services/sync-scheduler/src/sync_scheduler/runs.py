@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from homeroom.codes import Code
-from homeroom.messages import Bookmark, CollectionReport, HoldReason, Mode, Purpose, RecordIssue
+from homeroom.messages import Bookmark, CollectionReport, HoldReason, Mode, ProductMatching, Purpose, RecordIssue
 
 MAX_DETAIL = 500
 """Longest sentence kept of what a worker says, in characters."""
@@ -117,7 +117,11 @@ class Run:
     collections: Mapping[str, CollectionReport] = field(default_factory=dict)
     issues: tuple[RecordIssue, ...] = ()
     students: int = 0
+    """How many are matched, as `matching.py` counts them."""
     teachers: int = 0
+    unmatched: int = 0
+    matching: tuple[ProductMatching, ...] = ()
+    """How people stand with each product that keeps accounts."""
     classes: int = 0
     plan: str | None = None
     """The hash of what is or was held, or was evaluated."""

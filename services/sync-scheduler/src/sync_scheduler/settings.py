@@ -45,6 +45,11 @@ class SchedulerSettings(Settings):
     )
     slots_keep_days: float = Field(90, gt=0, le=3650, description="days what became of a schedule's slots is kept")
 
+    run_log_days: float = Field(
+        400, ge=1, description="days what runs found, and their stories, are kept; how they ended stays for good"
+    )
+    audit_days: float = Field(730, ge=30, description="days the audit log is kept")
+
     license_required: bool = Field(
         default=False, description="refuse organizations that were never given a license, too"
     )

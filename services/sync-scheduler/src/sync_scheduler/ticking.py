@@ -1,8 +1,8 @@
 """Sends what is due and looks after what is late (architecture §1: state is the outbox).
 
-A queued run whose attempt was not published is the job waiting to be sent; an organization whose version was not
-published is the state waiting to be told. Rows are locked, sent and marked, and skipped by other replicas meanwhile:
-each is normally sent once, and again if a replica dies in between.
+A queued run whose attempt was not published is the job waiting to be sent; an organization, integration, product or
+license whose version was not published is the state waiting to be told. Rows are locked, sent and marked, and skipped
+by other replicas meanwhile: each is normally sent once, and again if a replica dies in between.
 """
 
 from __future__ import annotations
@@ -32,7 +32,18 @@ from homeroom.messages import (
     to_tenancy,
 )
 from homeroom.telemetry import BUS_LAG, HEARTBEAT_AGE, get_logger
-from sync_scheduler import beginnings, decisions, inquiries, ledger, restores, slots, starts, uploads
+from sync_scheduler import (
+    beginnings,
+    decisions,
+    inquiries,
+    ledger,
+    licensing,
+    products,
+    restores,
+    slots,
+    starts,
+    uploads,
+)
 from sync_scheduler.beginnings import Terms
 from sync_scheduler.doorbell import Doorbell
 from sync_scheduler.integration_bodies import read_options
@@ -98,6 +109,8 @@ class Ticking:
             for send in (
                 self._send_organizations,
                 self._send_integrations,
+                self._send_products,
+                self._send_licenses,
                 self._begin_slots,
                 self._begin_uploads,
                 self._send_jobs,
@@ -160,6 +173,18 @@ class Ticking:
         rows = await connection.fetch(SQL["unpublished_integrations"], BATCH)
         await self._publish([to_tenancy(_describe(row)) for row in rows])
         await connection.executemany(SQL["mark_integration"], [(row["id"], row["version"]) for row in rows])
+        return len(rows)
+
+    async def _send_products(self, connection: Connection) -> int:
+        rows = await connection.fetch(SQL["unpublished_products"], BATCH)
+        await self._publish([to_tenancy(products.describe(row)) for row in rows])
+        await connection.executemany(SQL["mark_product"], [(row["id"], row["version"]) for row in rows])
+        return len(rows)
+
+    async def _send_licenses(self, connection: Connection) -> int:
+        rows = await connection.fetch(SQL["unpublished_licenses"], BATCH)
+        await self._publish([to_tenancy(licensing.describe(row)) for row in rows])
+        await connection.executemany(SQL["mark_license_told"], [(row["id"], row["version"]) for row in rows])
         return len(rows)
 
     async def _begin_slots(self, connection: Connection) -> int:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,6 +34,13 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 async def database_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """The address of a fresh, empty database; dropped afterwards."""
+    async with fresh_database(request) as url:
+        yield url
+
+
+@asynccontextmanager
+async def fresh_database(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The same for as long as the block, for fixtures that last longer than a test."""
     name = f"test_{uuid.uuid4().hex}"
     if own := os.environ.get("HOMEROOM_TEST_DATABASE_URL"):
         admin, url = own, urlunsplit(urlsplit(own)._replace(path=f"/{name}"))
@@ -40,8 +48,10 @@ async def database_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
         server: EmbeddedPostgres = request.getfixturevalue("postgres")
         admin, url = server.url(), server.url(name)
     await _execute(admin, f'CREATE DATABASE "{name}"')
-    yield url
-    await _execute(admin, f'DROP DATABASE "{name}" WITH (FORCE)')
+    try:
+        yield url
+    finally:
+        await _execute(admin, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 async def _execute(url: str, statement: str) -> None:

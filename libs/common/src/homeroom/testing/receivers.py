@@ -47,8 +47,10 @@ async def receiving(**fields: Any) -> AsyncIterator[Receiver]:
     receiver = Receiver(**fields)
     server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0)
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-    yield receiver
-    server.close()
+    try:
+        yield receiver
+    finally:
+        server.close()
 
 
 @dataclass
@@ -86,5 +88,7 @@ async def receiving_mail() -> AsyncIterator[Mailbox]:
     box = Mailbox()
     server = await asyncio.start_server(box.answer, "127.0.0.1", 0)
     box.port = server.sockets[0].getsockname()[1]
-    yield box
-    server.close()
+    try:
+        yield box
+    finally:
+        server.close()

@@ -43,6 +43,7 @@ class TestIssuer:
         scopes: Collection[str] = (),
         *,
         organization_id: object = None,
+        product_id: object = None,
         subject: str = "test",
         **claims: Any,
     ) -> str:
@@ -57,6 +58,7 @@ class TestIssuer:
             "client_id": subject,
             "scope": " ".join(scopes),
             "organization_id": None if organization_id is None else str(organization_id),
+            "product_id": None if product_id is None else str(product_id),
         } | claims
         header = {"alg": "ES256", "kid": self.key.kid}
         kept = {name: value for name, value in said.items() if value is not None}

@@ -14,13 +14,15 @@ from fastapi import FastAPI
 from homeroom.bus import Bus
 from homeroom.bus.opening import open_bus
 from homeroom.clock import SystemClock
-from homeroom.messages import TOPICS
+from homeroom.messages import ERASURES, TOPICS
 from homeroom.service import Parts
 from homeroom.settings import SettingsError
 from homeroom.telemetry import get_logger
 from provider_gateway.inbox.accounts import Directory
 from provider_gateway.inbox.api import Desk
 from provider_gateway.inbox.door import Door
+from provider_gateway.inbox.erasures import GROUP as ERASURES_GROUP
+from provider_gateway.inbox.erasures import Erasures
 from provider_gateway.inbox.host_key import fingerprints
 from provider_gateway.inbox.retention import Retention
 from provider_gateway.inbox.sealing import Sealer, locked_folder
@@ -81,11 +83,14 @@ async def take_in(settings: GatewaySettings, parts: Parts, stop: asyncio.Event) 
     parts.start("watch", watcher.run)
     keep = timedelta(days=settings.uploads_keep_days)
     parts.start("retention", Retention(uploads, spools, directory, clock, keep).run)
+    erasing = bus.consumer([ERASURES.name], Erasures(uploads, spools).handle, group=ERASURES_GROUP)
+    parts.start("erasures", erasing.run)
     parts.start("idle connections", doors.sweep)
     host = settings.sftp_bind or settings.host
     async with serving(host, settings.sftp_port, settings.sftp_host_key.get_secret_value(), doors) as port:
         log.info("serving SFTP", host=host, port=port, host_keys=told)
         await stop.wait()
+    await erasing.stop()
 
 
 async def open_desk(app: FastAPI, settings: GatewaySettings, parts: Parts) -> None:

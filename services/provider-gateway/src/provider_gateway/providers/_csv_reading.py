@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from homeroom.codes import Code
-from provider_gateway.canonical import Canonical, find_problem
+from homeroom.rules import find_problem
+from provider_gateway.canonical import Canonical
 from provider_gateway.failures import RecordProblem
 from provider_gateway.providers._csv_blocks import Block
 from provider_gateway.providers._csv_columns import read_columns

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 
+from homeroom import rules
 from homeroom.codes import Code
 
 _NO_LETTERS = re.compile(r"[^a-z0-9]")
 _DATE = re.compile(r"\s*(\d{4})-(\d{2})-(\d{2})(?:[T ].*)?\s*\Z", re.DOTALL)
-_EXTENSION = re.compile(r"ext:[A-Za-z0-9._-]+\Z")
 
 _TRUE = ("true", "1", "yes", "y", "t")
 _FALSE = ("false", "0", "no", "n", "f")
@@ -47,7 +47,7 @@ class Words(dict[str | None, str]):
 
     def __missing__(self, word: str | None) -> str:
         if word is not None:
-            if _EXTENSION.match(word):
+            if rules.EXTENSION.match(word):
                 return word.removeprefix("ext:") if word.removeprefix("ext:") in self else word
             found = self._squashed.get(_NO_LETTERS.sub("", word.lower()))
             if found is not None:
@@ -55,15 +55,13 @@ class Words(dict[str | None, str]):
         raise BadValue(Code.BAD_ENUM)
 
 
-_ROLES_1_1 = ("student", "teacher", "administrator", "aide", "guardian", "parent", "proctor", "relative")
-_ROLES_1_2 = ("counselor", "districtAdministrator", "principal", "siteAdministrator", "systemAdministrator")
-USER_ROLES = Words((*_ROLES_1_1, *_ROLES_1_2))
-ENROLLMENT_ROLES = Words(_ROLES_1_1)
-ORG_TYPES = Words(("department", "school", "district", "local", "state", "national"))
-SESSION_TYPES = Words(("gradingPeriod", "semester", "schoolYear", "term"))
-CLASS_TYPES = Words(("homeroom", "scheduled"))
-SEXES = Words(("male", "female", "other", "unspecified"), m="male", f="female")
-ROLE_TYPES = Words(("primary", "secondary"))
+USER_ROLES = Words(rules.USER_ROLES)
+ENROLLMENT_ROLES = Words(rules.ENROLLMENT_ROLES)
+ORG_TYPES = Words(rules.ORG_TYPES)
+SESSION_TYPES = Words(rules.SESSION_TYPES)
+CLASS_TYPES = Words(rules.CLASS_TYPES)
+SEXES = Words(rules.SEXES, m="male", f="female")
+ROLE_TYPES = Words(rules.ROLE_TYPES)
 GONE = {
     status: gone
     for word, gone in (("active", False), ("tobedeleted", True), ("inactive", True))

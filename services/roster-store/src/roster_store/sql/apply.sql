@@ -6,7 +6,7 @@ FROM {staging} AS staged
 LEFT JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = staged.sourced_id;
 
 -- name: plan_first
-SELECT count(*) AS added, 0 AS changed FROM {staging};
+SELECT count(*) AS added, 0 AS changed, 0 AS manual FROM {staging};
 
 -- name: drop_rivals
 DELETE FROM roster_staging.{staging} AS rival
@@ -84,9 +84,46 @@ SET changed_by = $2,
     active = false,
     fingerprint = 0
 FROM (
-    SELECT sourced_id, row_number() OVER ()::int AS position FROM {gone} WHERE collection = $4
+    SELECT sourced_id, reason, row_number() OVER ()::int AS position FROM {gone} WHERE collection = $4
 ) AS gone
-WHERE held.integration_no = $1 AND held.sourced_id = gone.sourced_id AND held.active AND held.origin = 'synced';
+WHERE held.integration_no = $1 AND held.sourced_id = gone.sourced_id AND held.active
+  AND (held.origin = 'synced' OR gone.reason = 'reference');
+
+-- name: revive_followers
+-- What was made by hand and went with its class or person comes back with them. What is deleted by hand is not manual
+-- any more, so it stays deleted.
+WITH back AS MATERIALIZED (
+    SELECT held.sourced_id, row_number() OVER ()::int AS position
+    FROM {table} AS held
+    WHERE held.integration_no = $1 AND held.origin = 'manual' AND NOT held.active AND held.changed_by <> $2
+      AND {followed}
+),
+kept AS (
+    INSERT INTO history (integration_no, collection, sourced_id, until_apply, before)
+    SELECT held.integration_no, $4, held.sourced_id, $2, to_jsonb(held)
+    FROM back JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = back.sourced_id
+    ON CONFLICT DO NOTHING
+),
+revived AS (
+    UPDATE {table} AS held
+    SET changed_by = $2, change_no = $3 + back.position, version = held.version + 1, change = 'added', active = true
+    FROM back
+    WHERE held.integration_no = $1 AND held.sourced_id = back.sourced_id
+    RETURNING 1
+)
+SELECT count(*) FROM revived;
+
+-- name: holds_records
+SELECT EXISTS (SELECT FROM {table} WHERE integration_no = $1);
+
+-- name: list_kept
+-- Staged records whose ids records made by hand have.
+SELECT held.sourced_id
+FROM {staging} AS staged
+JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = staged.sourced_id
+WHERE held.origin = 'manual'
+ORDER BY held.sourced_id
+LIMIT $2;
 
 -- name: count_active
 SELECT (SELECT count(*) FROM users WHERE integration_no = $1 AND active AND roles @> '[{"role": "student"}]') AS students,

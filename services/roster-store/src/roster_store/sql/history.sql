@@ -12,7 +12,7 @@ INSERT INTO history (integration_no, collection, sourced_id, until_apply, before
 SELECT held.integration_no, $3, held.sourced_id, $2, to_jsonb(held)
 FROM {gone} AS gone
 JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = gone.sourced_id
-WHERE gone.collection = $3 AND held.active AND held.origin = 'synced'
+WHERE gone.collection = $3 AND held.active AND (held.origin = 'synced' OR gone.reason = 'reference')
 ON CONFLICT DO NOTHING;
 
 -- name: keep_taken
@@ -44,7 +44,7 @@ LEFT JOIN history AS past
        ON past.integration_no = $1 AND past.collection = $3 AND past.sourced_id = state.sourced_id AND past.until_apply = $2;
 
 -- name: find_old_apply
-SELECT no FROM apply WHERE applied_at < now() - make_interval(secs => $1) ORDER BY applied_at DESC LIMIT 1;
+SELECT no FROM apply WHERE applied_at < now() - make_interval(secs => $1) ORDER BY applied_at DESC, no DESC LIMIT 1;
 
 -- name: forget_history
 -- One batch of what applies up to $1 changed, oldest first; that it is gone is noted with it.

@@ -76,16 +76,25 @@ LIMIT $2;
 DELETE FROM {staged_enrollments} AS staged USING {dangling} AS dangling WHERE dangling.sourced_id = staged.sourced_id;
 
 -- name: release_enrollments
+-- Those made by hand go along as well: an enrollment without its class or person is none.
 INSERT INTO {gone} (collection, sourced_id, reason)
 SELECT 'enrollments', held.sourced_id, 'reference'
 FROM enrollments AS held
-WHERE held.integration_no = $1 AND held.active AND held.origin = 'synced'
+WHERE held.integration_no = $1 AND held.active
   AND (held.user_sourced_id IN (SELECT sourced_id FROM {gone} WHERE collection = 'users')
        OR held.class_sourced_id IN (SELECT sourced_id FROM {gone} WHERE collection = 'classes'))
   AND NOT EXISTS (SELECT FROM {staged_enrollments} AS staged WHERE staged.sourced_id = held.sourced_id)
   AND NOT EXISTS (
       SELECT FROM {gone} AS gone WHERE gone.collection = 'enrollments' AND gone.sourced_id = held.sourced_id
   );
+
+-- name: release_demographics
+-- Synced ones go by themselves; those made by hand go with their person.
+INSERT INTO {gone} (collection, sourced_id, reason)
+SELECT 'demographics', held.sourced_id, 'reference'
+FROM demographics AS held
+WHERE held.integration_no = $1 AND held.active AND held.origin = 'manual'
+  AND held.sourced_id IN (SELECT sourced_id FROM {gone} WHERE collection = 'users');
 
 -- name: list_reused_ids
 SELECT held.sourced_id

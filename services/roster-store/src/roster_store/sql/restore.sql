@@ -31,6 +31,7 @@ FROM (
     JOIN {table} AS held ON held.integration_no = $1 AND held.sourced_id = past.sourced_id
     WHERE held.changed_by >= $2 AND held.origin = 'synced'
       AND (past.before ->> 'changed_by')::bigint < $2 AND (past.before ->> 'active')::boolean
+      AND past.before ->> 'origin' = 'synced'
 ) AS restored
 WHERE NOT active OR present <> fingerprint;
 

@@ -1,30 +1,59 @@
 -- name: find_client
-SELECT id, secret_hash, scopes, organization_id, created_at, last_used_at, disabled_at FROM client WHERE id = $1
+SELECT *, CASE WHEN previous_until > now() THEN previous_hash END AS other_hash FROM client WHERE id = $1
 
 -- name: list_clients
-SELECT id, scopes, organization_id, created_at, last_used_at, disabled_at FROM client
-WHERE id > $1 AND ($2::uuid IS NULL OR organization_id = $2)
+SELECT * FROM client
+WHERE id > $1 AND ($2::uuid IS NULL OR organization_id = $2) AND ($4::uuid IS NULL OR product_id = $4)
 ORDER BY id LIMIT $3
 
 -- name: create_client
-INSERT INTO client (id, secret_hash, scopes, organization_id) VALUES ($1, $2, $3, $4)
+INSERT INTO client (id, secret_hash, scopes, organization_id, product_id) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (id) DO NOTHING
-RETURNING id, scopes, organization_id, created_at, last_used_at, disabled_at
+RETURNING *
 
 -- name: declare_client
 -- The operator's word: what is declared holds, but who was disabled stays so unless that is undone on purpose.
-INSERT INTO client (id, secret_hash, scopes, organization_id) VALUES ($1, $2, $3, $4)
+INSERT INTO client (id, secret_hash, scopes, organization_id, product_id, declared) VALUES ($1, $2, $3, $4, $5, $7)
 ON CONFLICT (id) DO UPDATE SET
     secret_hash = excluded.secret_hash,
+    previous_hash = NULL,
+    previous_until = NULL,
     scopes = excluded.scopes,
     organization_id = excluded.organization_id,
-    disabled_at = CASE WHEN $5 THEN NULL ELSE client.disabled_at END
+    product_id = excluded.product_id,
+    declared = excluded.declared,
+    disabled_at = CASE WHEN $6 THEN NULL ELSE client.disabled_at END
+
+-- name: release_clients
+-- Clients the operator no longer declares are as any other.
+UPDATE client SET declared = false WHERE declared AND id <> ALL ($1::text[])
 
 -- name: disable_client
 UPDATE client SET disabled_at = coalesce(disabled_at, now())
 WHERE id = $1 AND ($2::uuid IS NULL OR organization_id = $2)
 RETURNING id
 
+-- name: lock_client
+SELECT * FROM client
+WHERE id = $1 AND ($2::uuid IS NULL OR organization_id = $2) AND disabled_at IS NULL
+FOR NO KEY UPDATE
+
+-- name: change_secret
+-- Of three secrets the newest, and of the two before it the one in use: where nobody ever came with the newest one, that
+-- was lost on its way, and the one before it keeps holding.
+UPDATE client
+SET secret_hash = $2,
+    secret_used = false,
+    previous_hash = CASE
+        WHEN $3::interval = interval '0' THEN NULL
+        WHEN previous_until > now() AND NOT secret_used THEN previous_hash
+        ELSE secret_hash
+    END,
+    previous_until = CASE WHEN $3::interval > interval '0' THEN now() + $3 END
+WHERE id = $1
+RETURNING *
+
 -- name: note_use
-UPDATE client SET last_used_at = now()
-WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+-- To the minute; $2 says whether it was the newest secret.
+UPDATE client SET last_used_at = now(), secret_used = secret_used OR $2
+WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute' OR $2 AND NOT secret_used)

@@ -163,3 +163,6 @@ SELECT integration.id AS integration, coalesce(watch.state, 'ok') AS state,
     coalesce(watch.since, integration.created_at) AS since, coalesce(watch.muted, false) AS muted, watch.muted_until
 FROM integration LEFT JOIN watch ON watch.integration = integration.id
 WHERE integration.id = $1 AND ($2::uuid IS NULL OR integration.organization = $2)
+
+-- name: known_organization
+SELECT id FROM organization WHERE id = $1::text::uuid

@@ -108,8 +108,33 @@ ORDER BY position
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED
 
+-- name: unpublished_products
+SELECT * FROM product WHERE published_version < version
+ORDER BY position
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: unpublished_licenses
+-- Only once others were told whose they are.
+SELECT license.*
+FROM license
+JOIN product ON product.id = license.product
+JOIN organization ON organization.id = license.organization
+WHERE license.published_version < license.version
+    AND product.published_version > 0
+    AND organization.published_version > 0
+ORDER BY license.position
+LIMIT $1
+FOR NO KEY UPDATE OF license SKIP LOCKED
+
 -- name: mark_organization
 UPDATE organization SET published_version = $2 WHERE id = $1
+
+-- name: mark_product
+UPDATE product SET published_version = $2 WHERE id = $1
+
+-- name: mark_license_told
+UPDATE license SET published_version = $2 WHERE id = $1
 
 -- name: mark_integration
 UPDATE integration SET published_version = $2 WHERE id = $1

@@ -65,7 +65,9 @@ SET state = $2,
     deadline_at = $21,
     plan = $22,
     hold = $23,
-    hold_expires_at = $24
+    hold_expires_at = $24,
+    unmatched_users = $25,
+    matching = $26
 WHERE id = $1
 
 -- name: save_heartbeat

@@ -1,0 +1,1 @@
+"""Who is told of changes: webhooks and topics of products and organizations, and their delivery (F2)."""
