@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +39,23 @@ class AddressRefused(Exception):  # noqa: N818 - what happened to the address
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+
+@asynccontextmanager
+async def open_client(seconds: float, tls: ssl.SSLContext | None = None) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client for addresses that `find_way` judged: each request a connection of its own, no redirects, no proxies.
+
+    Without a context of its own TLS trusts what this machine trusts. A connection that was kept would go to an address
+    that nobody judged for the next request.
+    """
+    async with httpx2.AsyncClient(
+        verify=tls or ssl.create_default_context(),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=seconds,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+    ) as client:
+        yield client
 
 
 @dataclass(frozen=True, slots=True)

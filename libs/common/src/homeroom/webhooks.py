@@ -21,7 +21,7 @@ from typing import Final
 import httpx2
 from standardwebhooks import Webhook
 
-from homeroom.egress import AddressRefused, find_way
+from homeroom.egress import AddressRefused, find_way, open_client
 
 DELIVERY_SECONDS = 10.0
 """From resolving the host to the status of the answer."""
@@ -80,13 +80,7 @@ class Webhooks:
     @asynccontextmanager
     async def open(cls, *, allow_private: bool, tls: ssl.SSLContext | None = None) -> AsyncIterator[Webhooks]:
         """A sender; without a context of its own TLS trusts what this machine trusts."""
-        async with httpx2.AsyncClient(
-            verify=tls or ssl.create_default_context(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=DELIVERY_SECONDS,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
-        ) as http:
+        async with open_client(DELIVERY_SECONDS, tls) as http:
             yield cls(http, allow_private)
 
     async def send(

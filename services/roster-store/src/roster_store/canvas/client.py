@@ -17,7 +17,7 @@ import httpx2
 import msgspec
 
 from homeroom.codes import Code
-from homeroom.egress import AddressRefused, find_way
+from homeroom.egress import AddressRefused, find_way, open_client
 
 ASK_SECONDS: Final = 30.0
 UPLOAD_SECONDS: Final = 1_800.0
@@ -99,13 +99,7 @@ class Canvas:
     @asynccontextmanager
     async def open(cls, *, allow_private: bool, tls: ssl.SSLContext | None = None) -> AsyncIterator[Canvas]:
         """A client; without a context of its own TLS trusts what this machine trusts."""
-        async with httpx2.AsyncClient(
-            verify=tls or ssl.create_default_context(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=ASK_SECONDS,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
-        ) as http:
+        async with open_client(ASK_SECONDS, tls) as http:
             yield cls(http, allow_private)
 
     async def check_account(self, place: Place) -> None:
