@@ -16,9 +16,12 @@ up: $(READY) ## keep Homeroom running on this machine (Ctrl-C stops it)
 	@$(BIN)/homeroom up $(ARGS)
 
 ##@ Develop
-.PHONY: test test-kafka lint types docs bench
+.PHONY: test test-all test-kafka lint types docs bench
 test: lint types $(READY) ## everything that must be green: lint, types, all tests
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+test-all: lint types $(READY) ## and what takes minutes to start: Keycloak as a portal (Java and Maven)
+	@HOMEROOM_TEST_KEYCLOAK=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-kafka: $(READY) ## the bus and its users on a real Apache Kafka; fails if there is none
 	@HOMEROOM_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -m kafka $(ARGS)

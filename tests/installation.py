@@ -56,6 +56,13 @@ class Installation:
         return (self.data / "admin-token").read_text("utf-8")
 
     @property
+    def sandbox(self) -> str:
+        """The sandbox's address, read off its process."""
+        commands = (child.cmdline() for child in self.services())
+        command = next(command for command in commands if "sandbox_district" in command)
+        return f"http://127.0.0.1:{command[command.index('--port') + 1]}"
+
+    @property
     def database_url(self) -> str:
         """The embedded Postgres's address, read off a service's environment."""
         return next(
@@ -121,7 +128,7 @@ class Installation:
 
 @contextmanager
 def running_installation(
-    folder: Path, kafka: str | None = None, settings: Mapping[str, str] | None = None
+    folder: Path, kafka: str | None = None, settings: Mapping[str, str] | None = None, *, sandbox: bool = False
 ) -> Iterator[Installation]:
     """Start `homeroom up` as a user would, wait until it is ready, and stop it with Ctrl-C."""
     port = free_port()
@@ -139,7 +146,7 @@ def running_installation(
         str(port),
         "--data",
         str(data),
-        "--no-sandbox",
+        *(() if sandbox else ("--no-sandbox",)),
     ]
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -60,6 +60,8 @@ class Product:
     token: str
     copy: Copy = field(default_factory=Copy)
     cursor: str | None = None
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
 
     async def follow(self) -> list[dict[str, Any]]:
         """Read on in the feed, and fold what came."""
@@ -100,7 +102,7 @@ async def registered_product(
         answer = await http.post("/oauth2/token", data=form, auth=(client["id"], client["secret"]))
     token = answer.raise_for_status().json()["access_token"]
     async with HomeroomClient.open(installation.origin, token) as calling:
-        yield Product(product["id"], calling, token)
+        yield Product(product["id"], calling, token, client_id=client["id"], client_secret=client["secret"])
 
 
 async def license_to(district: SyncedDistrict, product: Product, **terms: Any) -> str:

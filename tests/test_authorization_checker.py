@@ -43,7 +43,7 @@ async def neighbourhood(app: FastAPI) -> AsyncIterator[Neighbourhood]:
     answer_problems(app)
     ours, theirs = District("ourword123"), District("theirword1")
     for district in (ours, theirs):
-        names = ("organization_id", "product_id", "school_id")
+        names = ("organization_id", "product_id", "school_id", "integration_id", "teacher_id")
         district.keep(**{name: f"{name}-{district.mark}" for name in names})
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://homeroom.test") as client:

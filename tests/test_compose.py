@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy/compose"
 SCHEMA = COMPOSE / "compose-spec.json"
 """The Compose specification's own, as compose-go 2.9.1 ships it (Apache-2.0), so that no engine is needed."""
-INTERNAL = ("/v1/fingerprints",)
+INTERNAL = ("/v1/fingerprints", "/v1/people/")
 """What services serve to each other only."""
 CONTRACT = (
     "/v1/organizations",
@@ -54,7 +54,10 @@ CONTRACT = (
     "/oauth2/jwks",
     "/.well-known/openid-configuration",
 )
-NEVER_OUTSIDE = ("/livez", "/readyz", "/metrics", "/openapi/sso.json", "/v1/fingerprints/1/users", "/", "/v1")
+NEVER_OUTSIDE = (
+    *("/livez", "/readyz", "/metrics", "/openapi/sso.json", "/", "/v1"),
+    *("/v1/fingerprints/1/users", "/v1/people/resolve", "/v1/people/link"),
+)
 
 Json = dict[str, Any]
 
@@ -223,6 +226,23 @@ def test_an_older_installation_gets_what_came_later(prepared: Path, secrets: Pat
     assert {stat.S_IMODE(path.stat().st_mode) for path in later} == {0o600}
 
 
+def test_an_older_installation_gets_a_client_for_sso(prepared: Path, secrets: Path) -> None:
+    """Preparing an installation from before sso had a client adds it among the clients, which stay as they are."""
+    (secrets / "sso-client-secret").unlink()
+    path = secrets / "bootstrap-clients"
+    before = [each for each in json.loads(path.read_text()) if each["id"] != "sso"]
+    path.write_text(json.dumps(before))
+    _prepare(prepared)
+    *others, added = json.loads(path.read_text())
+    assert others == before
+    assert added == {
+        "id": "sso",
+        "secret": (secrets / "sso-client-secret").read_text().strip(),
+        "scopes": ["people.resolve"],
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_preparing_twice_changes_nothing(prepared: Path, secrets: Path) -> None:
     """Who prepares again keeps the secrets and the settings that are there."""
     paths = [prepared / ".env", *secrets.iterdir()]
@@ -275,6 +295,8 @@ def test_only_the_origin_and_the_inbox_are_published(compose: Json) -> None:
         "provider-gateway-inbox",
         "provider-gateway-worker",
         "roster-store-worker",
+        "sso",
+        "sso-worker",
         "sync-scheduler-worker",
     }
     assert compose["networks"]["inside"]["internal"] is True

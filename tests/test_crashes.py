@@ -27,8 +27,9 @@ VICTIMS = [
     ("roster_store", "api"),
     ("roster_store", "worker"),
     ("sso", "api"),
+    ("sso", "worker"),
 ]
-WORKERS = [("sync_scheduler", "worker"), ("provider_gateway", "worker"), ("roster_store", "worker")]
+WORKERS = [("sync_scheduler", "worker"), ("provider_gateway", "worker"), ("roster_store", "worker"), ("sso", "worker")]
 IMPATIENT = {
     "HOMEROOM_SILENCE_SECONDS": "1.5",
     "HOMEROOM_HEARTBEAT_SECONDS": "0.25",

@@ -16,7 +16,8 @@ from homeroom_local.origin import ROUTES, find_service
 OUR_API, POSTGRES, KAFKA, DNS = 8000, 5432, 9093, 53
 NEEDS = {
     "origin": {"sso", "sync-scheduler", "provider-gateway", "roster-store"},
-    "sso": {"postgres"},
+    "sso": {"postgres", "roster-store", "internet"},
+    "sso-worker": {"postgres", "kafka", "internet"},
     "sync-scheduler": {"postgres", "sso"},
     "sync-scheduler-worker": {"postgres", "kafka", "internet"},
     "provider-gateway": {"kafka", "sso"},
@@ -194,17 +195,17 @@ def test_everybody_resolves_names(manifests: list[Json], there: dict[str, dict[s
 
 def test_the_internet_is_no_private_network(manifests: list[Json], there: dict[str, dict[str, str]]) -> None:
     """Who may reach the internet reaches no address that is private, local, reserved, or stands for one."""
-    worker = there["provider-gateway-worker"]
     chance = random.Random(5)
     edges = ["10.0.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1"]
     edges += ["0.0.0.0", "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "fd00::1", "fe80::1", "ff02::1"]  # noqa: S104 - not bound to
     edges += ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "2001:db8::1", "2001:0:a00:1::1"]
     drawn = [str(ipaddress.IPv4Address(chance.getrandbits(32))) for _ in range(2000)]
     drawn += [str(ipaddress.IPv6Address(chance.getrandbits(128))) for _ in range(500)]
-    assert not any(_reaches_internet(manifests, worker, address) for address in edges)
-    reached = [address for address in drawn if _reaches_internet(manifests, worker, address)]
-    assert len(reached) > 1500
-    assert all(ipaddress.ip_address(address).is_global for address in reached)
-    assert not any(ipaddress.ip_address(address).is_multicast for address in reached)
-    for address in ("1.1.1.1", "8.8.8.8", "172.32.0.1", "192.169.0.1", "2606:4700:4700::1111"):
-        assert _reaches_internet(manifests, worker, address), address
+    for caller in (there["provider-gateway-worker"], there["sso"]):  # by one policy each
+        assert not any(_reaches_internet(manifests, caller, address) for address in edges)
+        reached = [address for address in drawn if _reaches_internet(manifests, caller, address)]
+        assert len(reached) > 1500
+        assert all(ipaddress.ip_address(address).is_global for address in reached)
+        assert not any(ipaddress.ip_address(address).is_multicast for address in reached)
+        for address in ("1.1.1.1", "8.8.8.8", "172.32.0.1", "192.169.0.1", "2606:4700:4700::1111"):
+            assert _reaches_internet(manifests, caller, address), address

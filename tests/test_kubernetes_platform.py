@@ -25,11 +25,13 @@ from homeroom_local.documents import SERVICES
 from provider_gateway.app import _run_worker
 from roster_store.changes import GROUP as STORE_GROUP
 from roster_store.subscriptions.outlets import topic_of
+from sso.launch.licenses import GROUP as TENANCY_GROUP
 from sync_scheduler.ticking import GROUP as SCHEDULER_GROUP
 
 GROUPS = {
     "sync-scheduler": [SCHEDULER_GROUP],
     "roster-store": [STORE_GROUP],
+    "sso": [TENANCY_GROUP],
     "provider-gateway": [
         f"provider-gateway.{asked}{region}" for asked in ("", "asked.") for region in messages.REGIONS
     ],

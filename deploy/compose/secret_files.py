@@ -1,6 +1,7 @@
 """Makes the secrets of a Compose installation: one file each, mode 600. What is there already stays as it is.
 
-An installation that is older than one of the secrets which stand for themselves gets just that one.
+An installation that is older than one of the secrets which stand for themselves gets just that one; one that is older
+than sso's own client gets it among its clients.
 
 `python secret_files.py FOLDER` is what `deploy/compose/prepare` runs.
 """
@@ -23,11 +24,12 @@ IMAGE_USER = 10001
 
 def make_secrets() -> dict[str, str]:
     """New secrets by the names of their files; those that belong together are made together."""
-    password, gateway, admin = (secrets.token_urlsafe(32) for _ in range(3))
+    password, gateway, admin, sso = (secrets.token_urlsafe(32) for _ in range(4))
     private, public = generate_key()
     clients = [
         {"id": "admin", "secret": admin, "scopes": ["admin"]},
         {"id": "provider-gateway", "secret": gateway, "scopes": ["fingerprints.read"]},
+        {"id": "sso", "secret": sso, "scopes": ["people.resolve"]},
     ]
     return {
         "postgres-password": password,
@@ -36,6 +38,7 @@ def make_secrets() -> dict[str, str]:
         "gateway-public-key": public,
         "gateway-client-secret": gateway,
         "sso-key": generate_key()[0],
+        "sso-client-secret": sso,
         "bootstrap-clients": json.dumps(clients),
         "admin-client-secret": admin,
     }
@@ -54,17 +57,31 @@ def make_later_secrets(folder: Path) -> dict[str, str]:
     }
 
 
+def add_client_of_sso(folder: Path) -> dict[str, str]:
+    """For an installation from before sso had a client of its own: its secret, and the clients with it among them."""
+    declared = json.loads((folder / "bootstrap-clients").read_text("utf-8"))
+    secret = secrets.token_urlsafe(32)
+    clients = [each for each in declared if each["id"] != "sso"]
+    clients.append({"id": "sso", "secret": secret, "scopes": ["people.resolve"]})
+    return {"bootstrap-clients": json.dumps(clients), "sso-client-secret": secret}  # in this order, lest one is lost
+
+
 def write_secrets(folder: Path) -> bool:
     """Write the secrets that a folder lacks; whether there were any. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     there = {path.name for path in folder.iterdir()}
     wanted = ({} if there else make_secrets()) | make_later_secrets(folder)
     missing = {name: text for name, text in wanted.items() if name not in there}
+    if "bootstrap-clients" in there and "sso-client-secret" not in there:
+        missing |= add_client_of_sso(folder)
     for name, text in missing.items():
-        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        draft = folder / f".{name}.new"
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text.rstrip() + "\n")
         if os.geteuid() == 0:
-            os.chown(folder / name, IMAGE_USER, IMAGE_USER)
+            os.chown(draft, IMAGE_USER, IMAGE_USER)
+        draft.replace(folder / name)
     return bool(missing)
 
 

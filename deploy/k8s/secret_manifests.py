@@ -26,10 +26,11 @@ def make_secrets() -> list[dict[str, Any]]:
     """The Secrets that our Pods and the database's roles read; those that belong together are made together."""
     private, public = generate_key()
     host_keys = make_host_keys()
-    gateway, admin = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    gateway, admin, sso = (secrets.token_urlsafe(32) for _ in range(3))
     clients = [
         {"id": "admin", "secret": admin, "scopes": ["admin"]},
         {"id": "provider-gateway", "secret": gateway, "scopes": ["fingerprints.read"]},
+        {"id": "sso", "secret": sso, "scopes": ["people.resolve"]},
     ]
     own: dict[str, dict[str, str]] = {
         "sync-scheduler": {
@@ -39,7 +40,11 @@ def make_secrets() -> list[dict[str, Any]]:
             "sftp-host-key-fingerprint": fingerprints(host_keys)[0].split()[1],
         },
         "roster-store": {"store-key": generate_key()[0]},
-        "sso": {"sso-key": generate_key()[0], "bootstrap-clients": json.dumps(clients)},
+        "sso": {
+            "sso-key": generate_key()[0],
+            "sso-client-secret": sso,
+            "bootstrap-clients": json.dumps(clients),
+        },
         "provider-gateway-worker": {"gateway-private-keys": private, "gateway-client-secret": gateway},
         "provider-gateway-inbox": {"sftp-host-key": host_keys},
         "admin-client": {"admin-client-secret": admin},

@@ -69,6 +69,16 @@ async def add_settled_integration(place: Neighbourhood, district: District, _: K
     return ids
 
 
+async def add_refresh(place: Neighbourhood, district: District, kind: Kind = "platform") -> dict[str, str]:
+    """The refresh of a class; for teachers one of their own."""
+    if kind != "teacher":
+        return {}  # the district has one that names nobody
+    ids = await add_settled_integration(place, district)
+    body = {"integration_id": ids["integration_id"], "teacher_sourced_id": district.ids["teacher_id"]}
+    made = await place.ask(SCHEDULER, "POST", f"/v1/classes/{district.ids['class_id']}/refresh", body)
+    return ids | district.hide(refresh_run_id=made["run_id"])
+
+
 async def add_held_run(place: Neighbourhood, district: District, _: Kind = "platform") -> dict[str, str]:
     """An integration of whose run something waits for a decision."""
     ids = await add_run(place, district)

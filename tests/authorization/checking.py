@@ -13,8 +13,8 @@ from typing import Any, Final
 import httpx2
 
 from authorization.districts import District, Neighbourhood, issue_token
-from authorization.rules import EVERYBODY, Call, Ids, Kind, Public, Rule
-from homeroom.auth import ADMIN, FINGERPRINTS, SCOPES
+from authorization.rules import KINDS, Call, Ids, Kind, Public, Rule
+from homeroom.auth import ADMIN, FINGERPRINTS, SCOPES, TEACHER_SCOPES
 from homeroom.codes import Code
 
 DAY: Final = 86_400
@@ -31,9 +31,10 @@ class Check:
 
     async def run(self) -> list[str]:
         """Everybody calls, those who may at the end; what was not as it should be."""
-        calls = {kind: self._rule.call(await self._ready(kind)) for kind in sorted(self._rule.callers)}
+        ids = {kind: await self._ready(kind) for kind in sorted(self._rule.callers)}
+        calls = {kind: self._rule.call(known) for kind, known in ids.items()}
         await self._call_without_right(calls)
-        await self._call_as_outsiders(calls)
+        await self._call_as_outsiders(calls, ids)
         await self._call_as_who_may()
         return self.problems
 
@@ -69,7 +70,7 @@ class Check:
             # Whoever is admin may do all but what is between the services.
             yield frozenset(SCOPES - missing - (set() if missing == {FINGERPRINTS} else {ADMIN}))
 
-    async def _call_as_outsiders(self, calls: dict[Kind, Call]) -> None:
+    async def _call_as_outsiders(self, calls: dict[Kind, Call], ids: dict[Kind, Ids]) -> None:
         rule, ours, theirs = self._rule, self._place.ours, self._place.theirs
         bound = {"product_id": ours.ids[rule.as_product], "organization_id": theirs.ids["organization_id"]}
         outsiders: dict[str, tuple[Kind, str]] = {
@@ -77,7 +78,15 @@ class Check:
             "another product": ("product", self._token("product", SCOPES, theirs)),
             "our product for another organization": ("product", self._place.issuer.token(SCOPES, **bound)),
         }
-        for kind in EVERYBODY - rule.callers:
+        if "teacher" in rule.callers:
+            colleague = {**ids["teacher"], "teacher_id": "somebody-else"}
+            elsewhere = {**ids["teacher"], "integration_id": ours.ids["csv_integration_id"]}
+            outsiders |= {
+                "another organization's teacher": ("teacher", self._token("teacher", SCOPES, theirs)),
+                "another teacher": ("teacher", self._token("teacher", SCOPES, ours, colleague)),
+                "a teacher of another roster": ("teacher", self._token("teacher", SCOPES, ours, elsewhere)),
+            }
+        for kind in KINDS - rule.callers:
             outsiders[f"our {kind}"] = (kind, self._token(kind, SCOPES, ours))
         other = next(iter(calls.values()))
         await gather(
@@ -111,9 +120,11 @@ class Check:
         rule = self._rule
         for kind in sorted(rule.callers):
             for scopes in [{one} for one in rule.needs] if rule.either else [set(rule.needs)]:
+                if kind == "teacher" and not scopes <= TEACHER_SCOPES:
+                    continue
                 ids = await self._ready(kind)
                 call = rule.call(ids)
-                answer = await self._send(call, self._token(kind, frozenset(scopes), self._place.ours))
+                answer = await self._send(call, self._token(kind, frozenset(scopes), self._place.ours, ids))
                 if answer.status_code not in rule.statuses:
                     self._note(f"our {kind} with {' '.join(sorted(scopes))}", call, answer)
                     continue
@@ -129,8 +140,8 @@ class Check:
         ours, prepare = self._place.ours, self._rule.prepare
         return {**ours.ids, **(await prepare(self._place, ours, kind) if prepare else {})}
 
-    def _token(self, kind: Kind, scopes: frozenset[str], district: District) -> str:
-        return issue_token(self._place, kind, scopes, district, self._rule.as_product)
+    def _token(self, kind: Kind, scopes: frozenset[str], district: District, ids: Ids | None = None) -> str:
+        return issue_token(self._place, kind, scopes, district, self._rule.as_product, ids)
 
     async def _send(self, call: Call, token: str | None) -> httpx2.Response:
         self.calls += 1

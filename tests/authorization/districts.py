@@ -91,9 +91,14 @@ class Neighbourhood:
 
 
 def issue_token(
-    place: Neighbourhood, kind: Kind, scopes: frozenset[str], district: District, product: str = "product_id"
+    place: Neighbourhood,
+    kind: Kind,
+    scopes: frozenset[str],
+    district: District,
+    product: str = "product_id",
+    teacher: Mapping[str, str] | None = None,
 ) -> str:
-    """A token of the platform, or of a district's organization or product."""
+    """A token of the platform, or of a district's organization, product or teacher; `teacher` says otherwise who."""
     match kind:
         case "platform":
             return place.issuer.token(scopes)
@@ -101,3 +106,7 @@ def issue_token(
             return place.issuer.token(scopes, organization_id=district.ids["organization_id"])
         case "product":
             return place.issuer.token(scopes, product_id=district.ids[product])
+        case "teacher":
+            ids = {**district.ids, **(teacher or {})}
+            who = {"integration_id": ids["integration_id"], "sourced_id": ids["teacher_id"]}
+            return place.issuer.token(scopes, organization_id=ids["organization_id"], teacher=who)

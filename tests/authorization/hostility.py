@@ -16,7 +16,7 @@ IN_BODIES: Final[tuple[Any, ...]] = ("a\0b", "\ud800", 10**400, 2**63, "x" * 40_
 TIMES: Final = ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59")
 """Moments that lie in no year that can be counted with, once they are in UTC."""
 WHOLE_BODIES: Final = (b"", b"{", b"\xff\xfe", b"null", b"[" * 50_000, b'{"a":' * 20_000)
-_TIMED: Final = re.compile(r"(at|from|until|since|date)$")
+_TIMED: Final = re.compile(r"(at|from|until|since|date|time)$")
 
 Document = dict[str, Any]
 Place = tuple[str, ...]
@@ -35,7 +35,7 @@ def vary(rule: Rule, ids: Ids, document: Document) -> Iterator[Call]:
     if rule.content is not None:
         yield replace(call, content=bytes(10))
     elif "requestBody" in operation:
-        yield from _vary_body(call, _list_fields(operation, document))
+        yield from _vary_body(call, _list_fields(operation, document, call.body))
 
 
 def _vary_body(call: Call, fields: set[Place]) -> Iterator[Call]:
@@ -51,16 +51,20 @@ def _list_parameters(operation: Document, where: str) -> list[str]:
     return [one["name"] for one in operation.get("parameters", ()) if one["in"] == where]
 
 
-def _list_fields(operation: Document, document: Document) -> set[Place]:
-    """The fields a body may have, on its first level."""
-    waiting = [operation["requestBody"]["content"].get("application/json", {}).get("schema", {})]
+def _list_fields(operation: Document, document: Document, body: Any) -> set[Place]:
+    """The fields a body may have, and those of the objects that stand in the valid one."""
+    schema = operation["requestBody"]["content"].get("application/json", {}).get("schema", {})
+    waiting: list[tuple[Place, Document, Any]] = [((), schema, body)]
     found: set[Place] = set()
     while waiting:
-        schema = waiting.pop()
+        place, schema, value = waiting.pop()
         if "$ref" in schema:
-            waiting.append(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
-        waiting += schema.get("anyOf", [])
-        found |= {(name,) for name in schema.get("properties", {})}
+            waiting.append((place, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], value))
+        waiting += [(place, one, value) for one in schema.get("anyOf", [])]
+        for name, inner in schema.get("properties", {}).items():
+            found.add((*place, name))
+            if isinstance(value, dict) and isinstance(value.get(name), dict):
+                waiting.append(((*place, name), inner, value[name]))
     return found
 
 

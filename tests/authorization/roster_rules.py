@@ -6,7 +6,7 @@ from typing import Final
 
 from authorization.additions import add_record
 from authorization.bodies import describe_person
-from authorization.rules import DISTRICTS, EVERYBODY, FINE, AnyRule, Public, Rule
+from authorization.rules import DISTRICTS, EVERYBODY, FINE, KINDS, AnyRule, Public, Rule
 
 READ: Final = ("roster.read",)
 WRITE: Final = ("roster.write",)
@@ -192,7 +192,7 @@ ROSTER_RULES: Final[tuple[AnyRule, ...]] = (
         method="POST",
         path="/v1/roster/classes/{sourced_id}/start",
         needs=START,
-        callers=EVERYBODY,
+        callers=KINDS,
         as_product="starter_id",
         ids={"sourced_id": "class_id"},
         body=lambda ids: {"teacher_sourced_id": ids["teacher_id"], "product_id": ids["starter_id"]},
@@ -202,7 +202,7 @@ ROSTER_RULES: Final[tuple[AnyRule, ...]] = (
         method="GET",
         path="/v1/roster/teachers/{sourced_id}/classes",
         needs=START,
-        callers=EVERYBODY,
+        callers=KINDS,
         blind=True,
         as_product="starter_id",
         ids={"sourced_id": "teacher_id"},

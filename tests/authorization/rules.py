@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from authorization.districts import District, Neighbourhood
 
-Kind = Literal["platform", "organization", "product"]
-"""Whose tokens there are: of the platform (bound to nothing), of an organization, of a product."""
+Kind = Literal["platform", "organization", "product", "teacher"]
+"""Whose tokens there are: of the platform (bound to nothing), of an organization, of a product, of a teacher."""
 Ids = Mapping[str, str]
 """What a call is made with: ids and made-up names of a district."""
 
 PLATFORM: Final[frozenset[Kind]] = frozenset({"platform"})
 DISTRICTS: Final[frozenset[Kind]] = frozenset({"platform", "organization"})
 EVERYBODY: Final[frozenset[Kind]] = frozenset({"platform", "organization", "product"})
+"""Whom rosters are for, but for teachers, who see their own classes only."""
+TEACHERS: Final[frozenset[Kind]] = frozenset({"teacher"})
+KINDS: Final[frozenset[Kind]] = EVERYBODY | TEACHERS
 FINE: Final = frozenset({200, 201, 202, 204})
 REFUSED: Final = frozenset({403, 404})
 

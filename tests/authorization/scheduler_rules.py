@@ -14,12 +14,13 @@ from authorization.additions import (
     add_integration,
     add_link,
     add_product,
+    add_refresh,
     add_run,
     add_settled_integration,
     add_target,
 )
 from authorization.bodies import describe_integration, describe_target
-from authorization.rules import DISTRICTS, PLATFORM, AnyRule, Public, Rule
+from authorization.rules import DISTRICTS, PLATFORM, TEACHERS, AnyRule, Public, Rule
 
 READ: Final = ("integrations.read",)
 WRITE: Final = ("integrations.write",)
@@ -96,7 +97,8 @@ RULES: Final[tuple[AnyRule, ...]] = (
         path="/v1/runs/{run_id}",
         needs=(*READ, "classes.refresh"),
         either=True,
-        callers=DISTRICTS,
+        callers=DISTRICTS | TEACHERS,
+        prepare=add_refresh,
         ids={"run_id": "refresh_run_id"},  # of all runs, those of classes are seen by those who may refresh them
         shows=("refresh_run_id",),
     ),
@@ -130,7 +132,7 @@ RULES: Final[tuple[AnyRule, ...]] = (
         method="POST",
         path="/v1/classes/{class_sourced_id:path}/refresh",
         needs=("classes.refresh",),
-        callers=DISTRICTS,
+        callers=DISTRICTS | TEACHERS,
         prepare=add_settled_integration,
         ids={"class_sourced_id": "class_id"},
         body=lambda ids: {"integration_id": ids["integration_id"], "teacher_sourced_id": ids["teacher_id"]},

@@ -23,6 +23,7 @@ from authorization.roster_rules import ROSTER_RULES
 from authorization.rules import DISTRICTS, EVERYBODY, PLATFORM, AnyRule, Rule
 
 BETWEEN_SERVICES: Final = ("fingerprints.read",)
+RESOLVE: Final = ("people.resolve",)
 READ: Final = ("roster.read",)
 PRIVACY: Final = ("privacy.write",)
 SUBSCRIBE: Final = ("subscriptions.write",)
@@ -60,6 +61,33 @@ RULES: Final[tuple[AnyRule, ...]] = (
         callers=PLATFORM,
         body=lambda ids: {"class_sourced_id": ids["class_id"], "user_sourced_ids": [ids["student_id"]]},
         shows=("class_id", "student_id"),
+    ),
+    Rule(
+        method="POST",
+        path="/v1/people/resolve",
+        needs=RESOLVE,
+        callers=PLATFORM,
+        body=lambda ids: {
+            "integration_id": ids["integration_id"],
+            "value": ids["student_id"],
+            "product_id": ids["product_id"],
+        },
+        shows=("student_id",),
+    ),
+    Rule(
+        method="POST",
+        path="/v1/people/link",
+        needs=RESOLVE,
+        callers=PLATFORM,
+        body=lambda ids: {
+            "action": "unlink",
+            "product_id": ids["product_id"],
+            "organization_id": ids["organization_id"],
+            "integration_id": ids["integration_id"],
+            "sourced_id": ids["student_id"],
+            "external_id": "nobody's",
+        },
+        shows=("unknown",),
     ),
     # plans
     Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,11 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import httpx2
 import psutil
 import pytest
 
+from homeroom_local.client import HomeroomClient
 from homeroom_local.secrets_file import LocalSecrets
-from homeroom_local.stack import free_port
+from homeroom_local.sign_in_setup import set_up
+from homeroom_local.stack import Stack, free_port
 
 COLLECTIONS = {"orgs", "academicSessions", "courses", "classes", "users", "enrollments"}
 COUNTS = {"served", "added", "changed", "unchanged", "removed", "filtered", "quarantined", "unconfirmed", "held"}
@@ -102,7 +106,7 @@ def test_demo_does_what_the_readme_promises(short_path: Path) -> None:
     runs = [report[name] for name in ("first_run", "second_run", "after_changes_run")]
     assert set(report) == {
         *("organization", "integration", "first_run", "second_run", "after_changes_run"),
-        *("roster", "events", "seconds"),
+        *("roster", "events", "launch", "seconds"),
     }
     assert set(report["roster"]) == {"orgs", "classes", "students", "teachers", "enrollments"}
     assert set(report["events"]) == {"first_run", "after_changes_run"}
@@ -117,6 +121,11 @@ def test_demo_does_what_the_readme_promises(short_path: Path) -> None:
     assert second == 0
     assert report["events"] == {"first_run": first, "after_changes_run": third}
     assert min(first, third, *report["roster"].values()) > 0
+
+    launch = report["launch"]
+    assert launch.keys() >= {"product", "organization", "sub", "roles", "sourced_id", "classes", "seconds"}
+    assert (launch["roles"], launch["sourced_id"][:4]) == (["student"], "stu-")
+    assert launch["classes"] > 0
 
 
 def test_demo_can_be_stopped_at_any_moment(tmp_path: Path) -> None:
@@ -135,7 +144,7 @@ def test_demo_can_be_stopped_at_any_moment(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    """`homeroom up` serves until Ctrl-C and then stops all it started; its data stay."""
+    """`homeroom up` serves, with sign-in set up once, until Ctrl-C, and then stops all it started; its data stay."""
     port, data = free_port(), tmp_path / "data"
     with started(tmp_path, "up", "--port", str(port), "--data", str(data)) as command:
         await_file(data / "admin-token", command)
@@ -145,6 +154,10 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
         }
         assert port in listening
         assert len(listening) >= 6, "the origin, four APIs and the sandbox"
+        await_file(data / "sign-in.json", command)
+        made = (data / "sign-in.json").read_bytes()
+        asyncio.run(_set_up_again(data, port))
+        assert (data / "sign-in.json").read_bytes() == made
 
         command.process.send_signal(signal.SIGINT)
         code, _, err = command.end()
@@ -152,6 +165,22 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
         assert command.running() == []
     assert {other for other in listening if _answers(other)} == set()
     assert (data / "secrets.json").exists()
+
+
+async def _set_up_again(data: Path, port: int) -> None:
+    """What another start would do; nothing is made that is there, and every portal has tiles."""
+    origin, sandbox = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{(data / 'sandbox-port').read_text('utf-8')}"
+    stack = Stack(origin, data, "", None, LocalSecrets.load(data), {"sso": origin, "sandbox": sandbox})
+    async with (
+        HomeroomClient.open(origin, await stack.token()) as client,
+        httpx2.AsyncClient(base_url=sandbox, follow_redirects=True, trust_env=False) as browser,
+    ):
+        before = await client.call("GET", "/v1/organizations")
+        for portal in (await set_up(stack), await set_up(stack))[1].values():
+            if "portal" in portal:
+                await browser.post(f"{portal['portal']}/sign-in", data={"person": "newcomer"})
+                assert "<strong>Sample Product</strong>" in (await browser.get(portal["portal"])).text
+        assert await client.call("GET", "/v1/organizations") == before
 
 
 def _listens(connection: object) -> bool:

@@ -26,7 +26,7 @@ from homeroom_local.origin import find_service, make_origin
 from homeroom_local.stack import _Server, free_port
 
 DOCUMENTS = sorted((Path(__file__).parents[3] / "docs/api").glob("*.openapi.json"))
-INTERNAL = "/v1/fingerprints"
+INTERNAL = ("/v1/fingerprints/", "/v1/people/")
 
 
 @asynccontextmanager
@@ -53,6 +53,7 @@ class Upstream:
             routes=[
                 Route("/v1/changes", self.tell),
                 Route("/v1/integrations/{id}/uploads", self.take, methods=["POST"]),
+                Route("/sso/sign-in", self.sign_in, methods=["POST"]),
                 Route("/{path:path}", self.echo, methods=["GET", "POST"]),
             ]
         )
@@ -63,6 +64,14 @@ class Upstream:
         target = (request.scope["raw_path"] + b"?" + request.scope["query_string"]).decode()
         asked = {"method": request.method, "target": target, "body": body, "headers": dict(request.headers)}
         return Response(json.dumps(asked), 201, {"X-Total-Count": "7"}, "application/json")
+
+    async def sign_in(self, request: Request) -> Response:
+        """Send somebody on with two cookies, to where their form says."""
+        form = await request.form()
+        answer = Response(status_code=303, headers={"Location": str(form["next"])})
+        answer.set_cookie("__Host-one", "1", secure=True, httponly=True, samesite="none")
+        answer.set_cookie("__Host-two", "2", secure=True, httponly=True, samesite="lax")
+        return answer
 
     async def take(self, request: Request) -> Response:
         """Give back a body, and say how far it has come."""
@@ -117,7 +126,9 @@ def test_documented_paths_are_routed(document: Path) -> None:
         assert find_service(re.sub(r"\{\w+\}", "x", path)) == wanted, path
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/livez", "/readyz", "/metrics", f"{INTERNAL}/1/users", "/v1/runsX"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/livez", "/readyz", "/metrics", "/v1/fingerprints/1/users", "/v1/people/resolve", "/v1/runsX"]
+)
 async def test_what_is_not_routed_is_not_there(path: str) -> None:
     """Probes, metrics, internal paths and paths nobody has are answered with a problem, and reach no service."""
     async with origin_of("sso", "sync-scheduler", "roster-store") as (client, _):
@@ -151,6 +162,21 @@ async def test_requests_pass_unchanged() -> None:
         assert seen["target"] == "/v1/integrations/a%2Fb?limit=5&name=%C3%A4"
         sent = {name.lower(): value for name, value in answer.request.headers.items() if name.lower() != "connection"}
         assert {name: value for name, value in seen["headers"].items() if name != "connection"} == sent
+
+
+async def test_browsers_sign_in_through_it() -> None:
+    """A form's answer comes back with its redirect, and with all of its cookies, which nobody keeps."""
+    async with origin_of("sso") as (client, _):
+        place = "https://portal.example/authorize?state=a%2Fb&scope=openid+profile"
+        answer = await client.post("/sso/sign-in", data={"next": place})
+        assert (answer.status_code, answer.headers["location"]) == (303, place)
+        given = answer.headers.get_list("set-cookie")
+        assert [text.partition(";")[0] for text in given] == ["__Host-one=1", "__Host-two=2"]
+        assert all("Secure" in text and "HttpOnly" in text for text in given)
+        client.cookies.clear()
+        assert "cookie" not in (await client.get("/sso/session")).json()["headers"]
+        client.cookies.set("mine", "3")
+        assert (await client.get("/sso/session")).json()["headers"]["cookie"] == "mine=3"
 
 
 async def test_nothing_is_added_to_requests() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_secrets_go_to_who_needs_them(tmp_path: Path) -> None:
         (secrets.gateway_private_key, "provider-gateway"),
         (secrets.sso_key, "sso"),
         (secrets.admin_secret, "sso"),
+        (secrets.sso_secret, "sso"),
         (secrets.store_key, "roster-store"),
     ):
         found = {
@@ -42,6 +44,16 @@ def test_secrets_go_to_who_needs_them(tmp_path: Path) -> None:
             if any(secret in value for value in service.environment.values())
         }
         assert found == {owner}
+
+
+def test_each_service_is_its_own_client(tmp_path: Path) -> None:
+    """The gateway and sso each ask for tokens as a client that sso declares with exactly what it asks for."""
+    services = services_of(tmp_path, None)
+    clients = {each["id"]: each for each in json.loads(services["sso api"].environment["HOMEROOM_BOOTSTRAP_CLIENTS"])}
+    for name, scopes in (("provider-gateway worker", ["fingerprints.read"]), ("sso api", ["people.resolve"])):
+        own = services[name].environment
+        declared = clients[own["HOMEROOM_CLIENT_ID"]]
+        assert (declared["secret"], declared["scopes"]) == (own["HOMEROOM_CLIENT_SECRET"], scopes)
 
 
 def test_the_inbox_gets_its_host_key_and_no_other(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 MIGRATIONS = (
     ROOT / "services/sync-scheduler/src/sync_scheduler/migrations/0008_audit.sql",
     ROOT / "services/roster-store/src/roster_store/migrations/0010_privacy.sql",
+    ROOT / "services/sso/src/sso/migrations/0004_connections.sql",
 )
 TABLE = """
 CREATE SCHEMA log;

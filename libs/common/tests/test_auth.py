@@ -13,12 +13,13 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from homeroom.auth import (
-    FINGERPRINTS,
     FRESH_SECONDS,
+    INTERNAL_SCOPES,
     RETRY_SECONDS,
     ROSTER_CORE_SCOPES,
     SCOPES,
     STALE_SECONDS,
+    TEACHER_SCOPES,
     Caller,
     KeyRing,
     KeysUnavailable,
@@ -26,8 +27,11 @@ from homeroom.auth import (
     TokenSource,
     TokenUnavailable,
     include,
+    own_teacher,
+    require,
 )
 from homeroom.clock import MovingClock
+from homeroom.problems import Problem
 from homeroom.settings import Settings
 from homeroom.testing.tokens import TestIssuer, forge_hmac
 
@@ -47,10 +51,45 @@ async def test_a_good_token_tells_its_caller() -> None:
     assert not caller.may_see("o2")
 
 
-def test_admin_does_not_include_the_gateways_scope() -> None:
-    """An admin may do everything but read fingerprints, which is for the gateway alone."""
-    assert include({"admin"}) >= SCOPES - {FINGERPRINTS}
-    assert FINGERPRINTS not in include({"admin"})
+async def test_a_teacher_has_what_teachers_may() -> None:
+    """A teacher's token names who they are in which roster, and opens no more than teachers may, whatever it claims."""
+    who = {"integration_id": "i1", "sourced_id": "t1"}
+    caller = await ISSUER.verifier.verify(ISSUER.token(["admin"], organization_id="o1", teacher=who))
+
+    assert (caller.teacher, caller.scopes, caller.may_see("o1")) == (("i1", "t1"), TEACHER_SCOPES, False)
+    assert own_teacher(caller, "i1", None) == own_teacher(caller, None, "t1") == "t1"
+    assert own_teacher(Caller("boss", SCOPES), "i2", "t2") == "t2"
+    for elsewhere in (("i2", "t1"), ("i1", "t2"), (None, "t2")):
+        with pytest.raises(Problem, match="themselves"):
+            own_teacher(caller, *elsewhere)
+    with pytest.raises(Problem) as refused:
+        await require("classes.start")(caller)
+    assert refused.value.code == "TEACHER_REFUSED"
+    assert await require("classes.start", teachers=True)(caller) == caller
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"teacher": "t1"},
+        {"teacher": {}},
+        {"teacher": {"integration_id": "i1", "sourced_id": ""}},
+        {"teacher": {"integration_id": "i1", "sourced_id": 7}},
+        {"organization_id": None},
+        {"product_id": "p1"},
+    ],
+)
+async def test_a_teacher_must_be_somebody(claims: dict[str, Any]) -> None:
+    """A token whose teacher is nobody, is nowhere or is a product as well is no token."""
+    said = {"organization_id": "o1", "teacher": {"integration_id": "i1", "sourced_id": "t1"}} | claims
+    with pytest.raises(TokenRefused):
+        await ISSUER.verifier.verify(ISSUER.token(["classes.start"], **said))
+
+
+def test_admin_does_not_include_what_is_between_services() -> None:
+    """An admin may do everything but what services ask of each other: fingerprints, and who somebody is."""
+    assert include({"admin"}) >= SCOPES - INTERNAL_SCOPES
+    assert not include({"admin"}) & INTERNAL_SCOPES
 
 
 @pytest.mark.parametrize("version", ["v1p1", "v1p2"])

@@ -225,6 +225,43 @@ async def test_whoever_is_no_product_names_one(client: httpx2.AsyncClient, licen
     assert [answer.status_code for answer in answers] == [422, 404, 200]
 
 
+async def test_a_teacher_with_a_token_of_their_own(
+    client: httpx2.AsyncClient, gateway: Gateway, license_state: LicenseState
+) -> None:
+    """A teacher's token lists and starts their own classes, in their own roster, for a product they name."""
+
+    def sign(sourced_id: str, integration_id: str = gateway.integration_id) -> dict[str, str]:
+        who = {"integration_id": integration_id, "sourced_id": sourced_id}
+        return ISSUER.headers(["classes.start", "roster.read"], organization_id=gateway.organization_id, teacher=who)
+
+    product, own = license_state.product_id, sign("user-8")
+    listing, starting = "/v1/roster/teachers/user-8/classes", "/v1/roster/classes/class-1/start"
+    body = {"teacher_sourced_id": "user-8", "product_id": product}
+    listed = await client.get(listing, params={"product": product}, headers=own)
+    started = await client.post(starting, json=body, headers=own)
+    refused = [
+        await client.get(listing, params={"product": product}, headers=sign("user-9")),
+        await client.post(starting, json=body | {"teacher_sourced_id": "user-9"}, headers=own),
+        await client.get(listing, params={"product": product, "integration": str(uuid4())}, headers=own),
+        await client.post(starting, json=body, headers=sign("user-8", str(uuid4()))),
+        await client.post(starting, json=body | {"product_id": str(uuid4())}, headers=own),
+        await client.get(listing, headers=own),
+        await client.get("/v1/roster/classes/class-1/people", headers=own),
+    ]
+
+    assert [one["sourced_id"] for one in listed.json()["classes"]] == ["class-1"]
+    assert (started.status_code, started.json()["started_by"]) == (200, "user-8")
+    assert [answer.json()["code"] for answer in refused] == [
+        "TEACHER_REFUSED",
+        "TEACHER_REFUSED",
+        "TEACHER_REFUSED",
+        "NOT_FOUND",
+        "NOT_FOUND",
+        "REQUEST_INVALID",
+        "SCOPE_MISSING",
+    ]
+
+
 async def test_a_moved_enrollment_goes_back_to_sleep(
     client: httpx2.AsyncClient, gateway: Gateway, database: Database, rosters: Rosters, license_state: LicenseState
 ) -> None:

@@ -143,7 +143,7 @@ async def test_erased_means_found_nowhere(
         ("belonging", "sourced_id"),
     }
     assert await find(client, *CANARIES) == set()
-    assert [service["state"] for service in state["services"]] == ["done", "told", "told"]
+    assert [service["state"] for service in state["services"]] == ["done", "told", "told", "told"]
     erased = read_erasure(bus.published[0])  # type: ignore[arg-type]  # it has the value, as a message has
     assert isinstance(erased, Erased)
     assert set(erased.sourced_ids) == {CHILD, "enrollment-7001-1"}

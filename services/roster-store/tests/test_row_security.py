@@ -57,6 +57,7 @@ INWARD = {
     "downloads": "what a plan changes, for the district's own people: products are refused",
     "belongings": "works out what views show",
     "fingerprints": "between gateway and store, with a scope products can't have",
+    "identities": "between sso and store, likewise; what is told of whom it finds comes through views",
 }
 """Modules that read tables of the roster, and why they may."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from homeroom.auth import Caller
 from homeroom.clock import MovingClock
 from homeroom.settings import SettingsError
 from homeroom.testing.tokens import calling
@@ -44,6 +45,26 @@ async def test_disabled_clients_get_no_tokens(service: Any) -> None:
     assert (refused.status_code, refused.json()["code"]) == (401, "CLIENT_INVALID")
     assert (again.status_code, again.json()["code"]) == (409, "CLIENT_EXISTS")
     assert next(client for client in listed if client["id"] == name)["disabled_at"]
+
+
+async def test_what_becomes_of_clients_is_written_down(service: Any) -> None:
+    """Each client that is made, gets another secret or is disabled leaves a line that says by whom, and no secret."""
+    boss = await service.boss()
+    wanted = {"id": "portal", "scopes": ["roster.read"], "organization_id": str(uuid.uuid4())}
+    created = await service.client.post("/v1/clients", headers=boss, json=wanted)
+    await service.client.post("/v1/clients", headers=boss, json=wanted)  # the id is taken: nothing was done
+    body = {"overlap_hours": 2}
+    changed = await service.client.post("/v1/clients/portal/secrets", headers=boss, json=body)
+    for _ in range(2):  # the second time nothing changes
+        await service.client.delete("/v1/clients/portal", headers=boss)
+    listed = await service.client.get("/v1/sign-in/audit", headers=boss, params={"subject": "client:portal"})
+
+    lines = listed.json()["items"]
+    assert [line["action"] for line in lines] == ["client.disable", "client.exchange-secret", "client.create"]
+    assert {(line["by"], line["organization_id"]) for line in lines} == {("boss", wanted["organization_id"])}
+    assert [line["detail"] for line in lines] == [{}, {"overlap_hours": 2.0}, {"scopes": ["roster.read"]}]
+    assert created.json()["secret"] not in listed.text
+    assert changed.json()["secret"] not in listed.text
 
 
 async def test_unknown_clients_can_not_be_deleted(service: Any) -> None:
@@ -133,7 +154,7 @@ async def test_declared_clients_follow_the_operator(settings: Settings, clock: M
     """At every start declared clients are as declared, but one that was disabled in an emergency stays disabled."""
     app = create(settings, clock)
     async with calling(app):
-        await app.state.clients.disable("gateway", None)
+        await app.state.clients.disable(Caller("boss", frozenset({"admin"}), None), "gateway")
         await app.state.clients.declare(Declaration("boss", "changed-since-the-last-start", ["roster.read"]))
 
     async with calling(app):

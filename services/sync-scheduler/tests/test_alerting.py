@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from homeroom.codes import Code
 from homeroom.db import Database
-from homeroom.messages import SubscriptionDisabled
+from homeroom.messages import ConnectionWarning, SubscriptionDisabled
 from sync_scheduler.alerting import Alerting
 from sync_scheduler.beginnings import Terms
 
@@ -163,6 +163,23 @@ async def test_targets_without_the_means(client: Client, organization_id: str) -
         answer = await client.post("/v1/alert-targets", json={"organization_id": organization_id, **fields})
         assert (answer.status_code, answer.json()["code"]) == (422, Code.REQUEST_INVALID)
         assert means in answer.json()["errors"][0]["problem"]
+
+
+async def test_a_warning_of_a_connection_is_told_once(
+    client: Client, hear: Callable[..., Awaitable[None]], organization_id: str
+) -> None:
+    """That a certificate runs out reaches people as an alert with a next step and a link, however often it is said."""
+    said = ConnectionWarning(
+        alert_id=str(uuid4()),
+        connection_id=str(uuid4()),
+        organization_id=organization_id,
+        code=Code.CERTIFICATE_EXPIRES,
+        at=datetime.now(UTC),
+    )
+    await hear(said)
+    await hear(said, replace(said, connection_id="no id of ours"))
+    [alert] = await _list_alerts(client)
+    assert (alert["kind"], alert["code"]) == ("connection_warning", "CERTIFICATE_EXPIRES")
 
 
 async def test_a_disabled_subscription_is_told_once(

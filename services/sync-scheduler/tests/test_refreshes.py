@@ -257,6 +257,41 @@ async def test_who_may(school: School, issuer: TestIssuer, unknown_id: str, inte
     assert shown.json()["id"] == run_id
 
 
+async def test_a_teacher_refreshes_their_own(
+    school: School, issuer: TestIssuer, unknown_id: str, integration: dict[str, Any]
+) -> None:
+    """A teacher's token counts for that teacher in that roster, and shows what came of it; other routes refuse it."""
+    organization = integration["organization_id"]
+
+    def sign(sourced_id: str, integration_id: str = school.id) -> dict[str, str]:
+        who = {"integration_id": integration_id, "sourced_id": sourced_id}
+        return issuer.headers(["classes.refresh", "admin"], organization_id=organization, teacher=who)
+
+    tove, ada = sign("tove"), sign("ada")
+    asked = await school.refresh(headers=tove)
+    job = await school.newest_job()
+    run = f"/v1/runs/{asked.json()['run_id']}"
+    refused = [
+        await school.refresh(headers=tove, teacher_sourced_id="ada"),
+        await school.refresh(headers=sign("tove", unknown_id)),
+        await school.client.get(f"{run}/log", headers=tove),
+        await school.client.get("/v1/integrations", headers=tove),
+        await school.client.get(run, headers=ada),
+    ]
+
+    assert asked.status_code == 202
+    assert job.refresh == ClassRef(class_sourced_id="c1", teacher_sourced_id="tove")
+    assert (await school.client.get(run, headers=tove)).json()["id"] == asked.json()["run_id"]
+    assert (await school.refresh(headers=tove, teacher_sourced_id="tove")).json()["run_id"] == asked.json()["run_id"]
+    assert [answer.json()["code"] for answer in refused] == [
+        "TEACHER_REFUSED",
+        "TEACHER_REFUSED",
+        "SCOPE_MISSING",
+        "SCOPE_MISSING",
+        "NOT_FOUND",
+    ]
+
+
 async def test_first_in_line(
     school: School,
     client: httpx2.AsyncClient,

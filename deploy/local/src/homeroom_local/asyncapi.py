@@ -79,7 +79,7 @@ CHANNELS = (
         messages.SYNC_FACTS,
         "integration id",
         "What became of a job or an inquiry, and which files were received.",
-        ("provider-gateway", "roster-store"),
+        ("provider-gateway", "roster-store", "sso"),
         ("sync-scheduler",),
         get_args(messages.SyncFact),
     ),
@@ -98,7 +98,7 @@ CHANNELS = (
         "kind:id",
         "Organizations, integrations, products and licenses as they are now, without secrets.",
         ("sync-scheduler",),
-        ("provider-gateway", "roster-store"),
+        ("provider-gateway", "roster-store", "sso"),
         get_args(messages.TenancyState),
     ),
     Channel(

@@ -16,9 +16,12 @@ import httpx2
 import typer
 from rich.console import Console
 
+from homeroom_local.client import ApiError
 from homeroom_local.demo import DemoError, print_summary, run_demo
 from homeroom_local.secrets_file import LocalSecrets
-from homeroom_local.stack import StackError, fetch_token, running_stack
+from homeroom_local.sign_in_setup import SetupError, set_up
+from homeroom_local.stack import LOCAL_ADMIN, Stack, StackError, fetch_token, running_stack
+from homeroom_local.student_launch import LaunchError
 from provider_gateway.inbox.host_key import fingerprints
 
 DATA = Path(".homeroom")
@@ -38,16 +41,17 @@ def up(
     port: Annotated[int, typer.Option(help="the origin's port")] = 8000,
     data: Data = DATA,
     sandbox: Annotated[bool, typer.Option(help="run the sandbox district beside it")] = True,
+    seed: Annotated[bool, typer.Option(help="have its people sign in to a sample product")] = True,
 ) -> None:
     """Keep Homeroom running on this machine until Ctrl-C."""
     try:
-        asyncio.run(_stay_up(port, data, sandbox=sandbox))
+        asyncio.run(_stay_up(port, data, sandbox=sandbox, seed=sandbox and seed))
     except (StackError, TimeoutError) as error:
         _messages.print(f"[red]Homeroom could not be started:[/red] {error or 'a step took too long'}")
         raise typer.Exit(1) from None
 
 
-async def _stay_up(port: int, data: Path, *, sandbox: bool) -> None:
+async def _stay_up(port: int, data: Path, *, sandbox: bool, seed: bool) -> None:
     stop = asyncio.Event()
     _heed_signals(stop.set)
     _messages.print("Starting Homeroom ...")
@@ -55,6 +59,9 @@ async def _stay_up(port: int, data: Path, *, sandbox: bool) -> None:
         bus = f"Apache Kafka at {stack.kafka}" if stack.kafka else "on Postgres (embedded default)"
         _messages.print(f"Origin       {stack.origin}")
         _messages.print(f"Admin token  {data / 'admin-token'} (renewed while this runs)")
+        _messages.print(
+            f"Sign in      {stack.origin}/sso/staff as {LOCAL_ADMIN}; password in {data / 'admin-password'}"
+        )
         _messages.print(f"Sandbox      {stack.sandbox}/sandbox" if sandbox else "Sandbox      off")
         _messages.print(f"SFTP inbox   127.0.0.1:{stack.sftp_port}")
         for told in fingerprints(stack.secrets.sftp_host_key):
@@ -62,8 +69,26 @@ async def _stay_up(port: int, data: Path, *, sandbox: bool) -> None:
         _messages.print(f"Bus          {bus}")
         _messages.print(f"Logs         {data / 'logs'}")
         _messages.print("Ctrl-C stops it.")
+        seeding = asyncio.create_task(_show_sign_in(stack)) if seed else None
         await stop.wait()
+        if seeding is not None:
+            seeding.cancel()
+            await asyncio.wait([seeding])
         _messages.print("Stopping ...")
+
+
+async def _show_sign_in(stack: Stack) -> None:
+    """Have sign-in clickable, and say where. Homeroom is up whether this works or not."""
+    _messages.print("Sign-in      being set up ...")
+    try:
+        portals = await set_up(stack)
+    except (ApiError, SetupError, TimeoutError, httpx2.HTTPError) as error:
+        _messages.print(f"[yellow]Sign-in could not be set up:[/yellow] {error or 'a step took too long'}")
+        return
+    _messages.print("Sign-in      choose who you are, then click a tile:")
+    for name in ("launchpad", "clever_portal", "idp"):
+        _messages.print(f"  portal     {portals[name]['portal']}")
+    _messages.print(f"  product    {portals['product']['url']}")
 
 
 @app.command()
@@ -74,7 +99,7 @@ def demo(
     """Do the main job once, check it and print what happened; exit 0 only if all of it really did."""
     try:
         asyncio.run(_demonstrate(as_json=as_json, keep=keep))
-    except (DemoError, StackError, TimeoutError) as error:
+    except (DemoError, LaunchError, SetupError, StackError, TimeoutError) as error:
         _messages.print(f"[red]The demo failed:[/red] {error or 'a step took too long'}")
         raise typer.Exit(1) from None
     except asyncio.CancelledError:

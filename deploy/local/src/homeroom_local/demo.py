@@ -1,8 +1,9 @@
 """`homeroom demo`: the main job done once, the way a user would do it, and checked.
 
 An integration with the sandbox district is created over REST and synced three times: the first time everything is
-new, the second time nothing, and then a day goes by. Nothing is believed: the roster is read back as OneRoster and
-compared with the district's own list, and the events on the bus are compared with what really changed.
+new, the second time nothing, and then a day goes by. Then one student clicks a product's tile at the district's
+portal. Nothing is believed: the roster is read back as OneRoster and compared with the district's own list, the events
+on the bus are compared with what really changed, and what the product was told of the student with who that is.
 """
 
 from __future__ import annotations
@@ -24,10 +25,18 @@ from homeroom.events import SYNC_APPLIED
 from homeroom.messages import ROSTER_EVENTS
 from homeroom.settings import Settings
 from homeroom_local.client import HomeroomClient
+from homeroom_local.sign_in_setup import SandboxAdmin
 from homeroom_local.stack import Stack
+from homeroom_local.student_launch import launch_student
 
 EVENT_SECONDS = 60.0
-STEPS = ("first sync", "second sync, nothing changed", "sync after a day went by", "reading everything back")
+STEPS = (
+    "first sync",
+    "second sync, nothing changed",
+    "sync after a day went by",
+    "reading everything back",
+    "a student clicks a tile",
+)
 
 Json = dict[str, Any]
 
@@ -77,7 +86,8 @@ async def run_demo(stack: Stack, console: Console, *, quiet: bool = False) -> Js
         httpx2.AsyncClient(base_url=stack.sandbox, timeout=60, trust_env=False) as district,
     ):
         with Progress(*columns, console=console, disable=quiet) as progress:
-            report = await _do_main_job(client, district, listener, progress)
+            admin = SandboxAdmin(client, district, stack.origin, (await district.get("/sandbox")).json())
+            report = await _do_main_job(admin, listener, progress)
     return report | {"seconds": round(time.monotonic() - began, 2)}
 
 
@@ -95,10 +105,8 @@ class _listening:  # noqa: N801 - reads as a word in `async with`
         await asyncio.wait_for(self._task, EVENT_SECONDS)
 
 
-async def _do_main_job(
-    client: HomeroomClient, district: httpx2.AsyncClient, listener: EventListener, progress: Progress
-) -> Json:
-    sandbox = (await district.get("/sandbox")).json()["oneroster"]
+async def _do_main_job(admin: SandboxAdmin, listener: EventListener, progress: Progress) -> Json:
+    client, district, sandbox = admin.client, admin.district, admin.described["oneroster"]
     organization = await client.create_organization("Willow Creek (sandbox)")
     integration = await client.create_integration(
         organization,
@@ -110,6 +118,10 @@ async def _do_main_job(
         },
         options={"sync_parents": True},
     )
+    product, client_id, secret = await admin.add_product(organization)
+    door = await admin.connect_classlink(organization, integration, product)
+    await admin.introduce_product(client_id, secret)
+    await admin.introduce_door("classlink", door)
 
     async def sync(step: str) -> Json:
         task = progress.add_task(step, total=None, seen="")
@@ -137,6 +149,10 @@ async def _do_main_job(
     _compare_unchanged(second, listener, len(first_events) + len(third_events))
     _compare_events(first_events, third_events, changed_truth, first, third)
     progress.update(task, total=1, completed=1, seen=f"{sum(roster.values()):,} records")
+
+    task = progress.add_task(STEPS[4], total=None, seen="")
+    launch = await launch_student(district, admin.portals, organization)
+    progress.update(task, total=1, completed=1, seen=f"{launch['seconds']} s")
     return {
         "organization": organization,
         "integration": integration,
@@ -145,6 +161,7 @@ async def _do_main_job(
         "after_changes_run": third,
         "roster": roster,
         "events": {"first_run": len(first_events), "after_changes_run": len(third_events)},
+        "launch": launch,
     }
 
 
@@ -215,4 +232,16 @@ def print_summary(report: Json, console: Console) -> None:
         f"\nNow in the store, equal to the provider's: {roster['orgs']} orgs, {roster['classes']:,} classes, "
         f"{roster['students']:,} students, {roster['teachers']:,} teachers, {roster['enrollments']:,} enrollments."
     )
+    _print_launch(report["launch"], console)
     console.print(f"Done in {report['seconds']} s. Keep it running with `make up`.")
+
+
+def _print_launch(launch: Json, console: Console) -> None:
+    """What the product was told of the student who came in."""
+    console.print(f"\nA student clicked {launch['product']} in LaunchPad and was in after {launch['seconds']} s, as")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name in ("name", "organization", "roles", "sourced_id", "classes", "sub"):
+        value = launch[name]
+        table.add_row(f"  {name}", ", ".join(value) if isinstance(value, list) else str(value))
+    console.print(table)
+    console.print()

@@ -34,7 +34,7 @@ from homeroom.secrets import generate_key
 from homeroom.settings import PREFIX, Settings
 from homeroom_local.asyncapi import describe_messages
 from homeroom_local.event_schemas import find_breaks, make_schemas
-from homeroom_local.privacy_tables import describe_holdings, describe_retention, describe_topics
+from homeroom_local.privacy_tables import describe_holdings, describe_retention, describe_sign_in, describe_topics
 
 DOCS = Path("docs")
 S = TypeVar("S", bound=Settings)
@@ -92,7 +92,7 @@ SERVICES = (
         _make_gateway,
     ),
     Service("roster-store", "roster_store", {"api": _STORE, "worker": _STORE}, _make_store),
-    Service("sso", "sso", {"api": sso.settings.Settings}, _make_sso),
+    Service("sso", "sso", {"api": sso.settings.Settings, "worker": sso.settings.Settings}, _make_sso),
 )
 
 
@@ -107,7 +107,8 @@ def write_documents(folder: Path, source: Path = DOCS) -> list[Path]:
         operations = fill(operations, name, table)
     texts["operations.md"] = operations
     privacy = (source / "privacy.md").read_text("utf-8")
-    kept = {"holdings": describe_holdings(), "retention": describe_retention(), "topics": describe_topics()}
+    kept = {"holdings": describe_holdings(), "sign-in": describe_sign_in()}
+    kept |= {"retention": describe_retention(), "topics": describe_topics()}
     for name, table in kept.items():
         privacy = fill(privacy, name, table)
     texts["privacy.md"] = privacy

@@ -1,6 +1,7 @@
 """One origin in front of the services: requests go by path to the service that owns it (architecture §2, "HTTP").
 
-What is not listed is not reachable from outside; `/v1/fingerprints` is between gateway and store.
+What is not listed is not reachable from outside; `/v1/fingerprints` is between gateway and store, `/v1/people` between
+sso and store.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http.cookiejar import DefaultCookiePolicy
 
 import httpx2
 from starlette.applications import Starlette
@@ -47,6 +49,14 @@ ROUTES: Mapping[str, str] = {
     "/v1/privacy": "roster-store",
     "/ims/oneroster": "roster-store",
     "/v1/clients": "sso",
+    "/v1/account-links": "sso",
+    "/v1/connections": "sso",
+    "/v1/launches": "sso",
+    "/v1/portal-applications": "sso",
+    "/v1/relying-parties": "sso",
+    "/v1/sign-in": "sso",
+    "/v1/staff": "sso",
+    "/sso": "sso",
     "/oauth2": "sso",
     "/.well-known": "sso",
 }
@@ -75,6 +85,7 @@ def make_origin(services: Mapping[str, str]) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         limits = httpx2.Limits(max_connections=100)
         async with httpx2.AsyncClient(timeout=REQUEST_SECONDS, limits=limits, trust_env=False) as client:
+            client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # they are the browsers', not ours
             app.state.client = client
             yield
 

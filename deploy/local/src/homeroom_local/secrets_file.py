@@ -26,19 +26,22 @@ class LocalSecrets(msgspec.Struct, frozen=True):
     """Likewise."""
     store_key: str = ""
     """Likewise."""
+    sso_secret: str = ""
+    """Likewise."""
 
     @classmethod
     def load(cls, data: Path) -> LocalSecrets:
         """Read the secrets of a data folder, making them first if there are none."""
         path = data / "secrets.json"
         made = msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls._make()
-        if made.sftp_host_key and made.alert_signing_key and made.store_key:
+        if made.sftp_host_key and made.alert_signing_key and made.store_key and made.sso_secret:
             return made
         made = msgspec.structs.replace(
             made,
             sftp_host_key=made.sftp_host_key or make_host_keys(),
             alert_signing_key=made.alert_signing_key or secrets.token_urlsafe(32),
             store_key=made.store_key or generate_key()[0],
+            sso_secret=made.sso_secret or secrets.token_urlsafe(32),
         )
         write_private(path, msgspec.json.encode(made))
         return made
@@ -48,6 +51,14 @@ class LocalSecrets(msgspec.Struct, frozen=True):
         private, public = generate_key()
         sso_key, _ = generate_key()
         return cls(private, public, sso_key, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+
+
+def load_admin_password(data: Path) -> str:
+    """The password of the local admin's account, made once; whoever writes another one into the file has that."""
+    path = data / "admin-password"
+    if not path.exists():
+        write_private(path, f"{secrets.token_urlsafe(18)}\n".encode())
+    return path.read_text("utf-8").strip()
 
 
 def write_private(path: Path, content: bytes) -> None:

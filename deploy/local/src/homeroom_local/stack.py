@@ -15,14 +15,16 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import httpx2
 import uvicorn
 
 from homeroom.embedded import EmbeddedPostgres
+from homeroom.secrets import hash_password
 from homeroom_local.origin import make_origin
-from homeroom_local.secrets_file import LocalSecrets, write_private
+from homeroom_local.secrets_file import LocalSecrets, load_admin_password, write_private
 from provider_gateway.inbox.host_key import fingerprints
 
 START_SECONDS = 60.0
@@ -32,7 +34,10 @@ TOKEN_RENEWAL_SECONDS = 1_500.0
 
 ADMIN_CLIENT = "local-admin"
 GATEWAY_CLIENT = "provider-gateway"
+SSO_CLIENT = "sso"
 ADMIN_SCOPES = "admin"
+LOCAL_ADMIN = "admin"
+"""The username of whoever looks after the installation."""
 
 APIS = {
     "sso": "sso",
@@ -41,7 +46,8 @@ APIS = {
     "roster-store": "roster_store",
 }
 INBOX = "provider-gateway inbox"
-WORKERS = {"sync-scheduler": "sync_scheduler", "provider-gateway": "provider_gateway", "roster-store": "roster_store"}
+WORKERS = APIS
+"""Every service has both roles."""
 
 
 class StackError(Exception):
@@ -161,6 +167,8 @@ async def running_stack(
             database_url = await postgres.create_database("homeroom")
         beside = (INBOX, "sandbox") if sandbox else (INBOX,)
         urls = {name: f"http://127.0.0.1:{free_port()}" for name in (*APIS, *beside)}
+        if sandbox:
+            urls["sandbox"] = f"http://127.0.0.1:{_keep_port(data / 'sandbox-port')}"
         running = Stack(
             origin=f"http://127.0.0.1:{listener.getsockname()[1]}",
             data=data,
@@ -204,6 +212,17 @@ async def _start_postgres(stack: AsyncExitStack, postgres: EmbeddedPostgres) -> 
 
     stack.push_async_callback(stop)
     await asyncio.shield(starting)
+
+
+def _keep_port(path: Path) -> int:
+    """The port that a file names, if nobody listens there now; else a free one, which is kept: others know it."""
+    with suppress(OSError, ValueError):
+        port = int(path.read_text("utf-8"))
+        socket.create_server(("127.0.0.1", port)).close()
+        return port
+    port = free_port()
+    path.write_text(str(port), "utf-8")
+    return port
 
 
 def _prepare(data: Path) -> LocalSecrets:
@@ -254,7 +273,14 @@ def _environment(stack: Stack) -> dict[str, str]:
 
 
 _OWN: Mapping[str, tuple[str, ...]] = {
-    "sso": ("HOMEROOM_SSO_KEY", "HOMEROOM_BOOTSTRAP_CLIENTS"),
+    "sso": (
+        "HOMEROOM_SSO_KEY",
+        "HOMEROOM_BOOTSTRAP_CLIENTS",
+        "HOMEROOM_CLIENT_ID",
+        "HOMEROOM_CLIENT_SECRET",
+        "HOMEROOM_LOCAL_ACCOUNTS",
+        "HOMEROOM_LOCAL_ADMIN",
+    ),
     "sync-scheduler": ("HOMEROOM_GATEWAY_PUBLIC_KEY", "HOMEROOM_ALERT_SIGNING_KEY"),
     "provider-gateway": ("HOMEROOM_GATEWAY_PRIVATE_KEYS", "HOMEROOM_CLIENT_ID", "HOMEROOM_CLIENT_SECRET"),
     "roster-store": ("HOMEROOM_STORE_KEY",),
@@ -262,21 +288,31 @@ _OWN: Mapping[str, tuple[str, ...]] = {
 """Secrets go only to the service that needs them."""
 
 
+_hash_once = cache(hash_password)
+
+
 def _own_environment(stack: Stack, service: str) -> dict[str, str]:
     secrets = stack.secrets
     clients = [
         {"id": ADMIN_CLIENT, "secret": secrets.admin_secret, "scopes": [ADMIN_SCOPES]},
         {"id": GATEWAY_CLIENT, "secret": secrets.gateway_secret, "scopes": ["fingerprints.read"]},
+        {"id": SSO_CLIENT, "secret": secrets.sso_secret, "scopes": ["people.resolve"]},
     ]
+    own_client = {
+        "provider-gateway": (GATEWAY_CLIENT, secrets.gateway_secret),
+        "sso": (SSO_CLIENT, secrets.sso_secret),
+    }.get(service, ("", ""))
     every = {
         "HOMEROOM_SSO_KEY": secrets.sso_key,
+        "HOMEROOM_LOCAL_ACCOUNTS": "true",
+        "HOMEROOM_LOCAL_ADMIN": f"{LOCAL_ADMIN}:{_hash_once(load_admin_password(stack.data))}",
         "HOMEROOM_BOOTSTRAP_CLIENTS": json.dumps(clients),
         "HOMEROOM_GATEWAY_PUBLIC_KEY": secrets.gateway_public_key,
         "HOMEROOM_ALERT_SIGNING_KEY": secrets.alert_signing_key,
         "HOMEROOM_GATEWAY_PRIVATE_KEYS": secrets.gateway_private_key,
         "HOMEROOM_STORE_KEY": secrets.store_key,
-        "HOMEROOM_CLIENT_ID": GATEWAY_CLIENT,
-        "HOMEROOM_CLIENT_SECRET": secrets.gateway_secret,
+        "HOMEROOM_CLIENT_ID": own_client[0],
+        "HOMEROOM_CLIENT_SECRET": own_client[1],
     }
     return {name: every[name] for name in _OWN.get(service, ())}
 
@@ -346,6 +382,7 @@ def _services(stack: Stack, environment: Mapping[str, str]) -> list[Service]:
     found.append(Service(INBOX, [sys.executable, "-m", "provider_gateway", "inbox"], own, _log_of(stack, INBOX)))
     if "sandbox" in stack.urls:
         command = [sys.executable, "-m", "sandbox_district", "--port", stack.urls["sandbox"].rsplit(":")[-1]]
+        command += ["--key-file", str(stack.data.absolute() / "sandbox-key.pem")]
         found.append(Service("sandbox", command, dict(environment), logs / "sandbox.log"))
     return found
 

@@ -35,6 +35,9 @@ MAX_TOKEN_CHARACTERS: Final = 8_000
 
 ADMIN: Final = "admin"
 FINGERPRINTS: Final = "fingerprints.read"
+RESOLVE_PEOPLE: Final = "people.resolve"
+INTERNAL_SCOPES: Final = frozenset({FINGERPRINTS, RESOLVE_PEOPLE})
+"""Scopes of our own services, for calls that are on no origin."""
 DEMOGRAPHICS: Final = "demographics.read"
 SCOPES: Final = frozenset(
     {
@@ -52,14 +55,19 @@ SCOPES: Final = frozenset(
         "classes.start",
         "subscriptions.write",
         "privacy.write",
-        FINGERPRINTS,
+        "connections.read",
+        "connections.write",
+        "launches.read",
+        *INTERNAL_SCOPES,
     }
 )
-"""Every scope there is; `admin` includes all others but the gateway's own."""
+"""Every scope there is; `admin` includes all others but our own services'."""
 PRODUCT_SCOPES: Final = frozenset(
     {"roster.read", DEMOGRAPHICS, "accounts.write", "classes.start", "subscriptions.write"}
 )
 """What a product's client may have; all of it counts only for what the product is licensed for."""
+TEACHER_SCOPES: Final = frozenset({"classes.refresh", "classes.start"})
+"""What a teacher may have; all of it counts only for the classes they teach."""
 _PURL: Final = "https://purl.imsglobal.org/spec/or/{}/scope/{}.readonly"
 ROSTER_CORE_SCOPES: Final = frozenset(_PURL.format(version, "roster-core") for version in ("v1p1", "v1p2"))
 """What OneRoster's consumers ask for to read collections and single records, and nothing else."""
@@ -81,7 +89,7 @@ def include(scopes: Collection[str]) -> frozenset[str]:
     """The scopes, and those they include."""
     granted = set(scopes)
     if ADMIN in granted:
-        granted |= SCOPES - {FINGERPRINTS}
+        granted |= SCOPES - INTERNAL_SCOPES
     for ours, theirs in (("roster.read", ROSTER_SCOPES), (DEMOGRAPHICS, DEMOGRAPHICS_SCOPES)):
         if granted & {ours, *theirs} - ROSTER_CORE_SCOPES:
             granted |= {ours, *theirs}
@@ -101,10 +109,15 @@ class Caller:
     client_id: str = ""
     product_id: str | None = None
     """The product the caller acts for: it sees what that is licensed for, and nothing where licenses do not count."""
+    teacher: tuple[str, str] | None = None
+    """The integration and the sourcedId of a teacher, who sees their own classes and nothing else; then there is an
+    organization, and no product."""
 
     def may_see(self, organization_id: object) -> bool:
         """Whether an organization's data is open to the caller; to others it does not exist (404, not 403)."""
-        return self.product_id is None and self.organization_id in (None, str(organization_id))
+        if self.product_id is not None or self.teacher is not None:
+            return False
+        return self.organization_id in (None, str(organization_id))
 
 
 class TokenRefused(Exception):  # noqa: N818 - what happened to the token
@@ -213,10 +226,27 @@ def _read_caller(claims: Mapping[str, Any]) -> Caller:
     if not isinstance(scope, str) or not isinstance(organization, str | None) or not isinstance(product, str | None):
         msg = "claims of the wrong kind"
         raise TokenRefused(msg)
-    subject, scopes = str(claims["sub"]), include(scope.split())
+    subject, scopes, teacher = str(claims["sub"]), include(scope.split()), _read_teacher(claims)
     if product is not None:
         scopes &= include(PRODUCT_SCOPES)
-    return Caller(subject, scopes, organization, str(claims.get("client_id", subject)), product)
+    if teacher is not None:
+        if organization is None or product is not None:
+            msg = "a teacher who is nowhere, or a product"
+            raise TokenRefused(msg)
+        scopes &= TEACHER_SCOPES
+    return Caller(subject, scopes, organization, str(claims.get("client_id", subject)), product, teacher)
+
+
+def _read_teacher(claims: Mapping[str, Any]) -> tuple[str, str] | None:
+    teacher = claims.get("teacher")
+    if teacher is None:
+        return None
+    parts = (teacher.get("integration_id"), teacher.get("sourced_id")) if isinstance(teacher, Mapping) else ()
+    match parts:
+        case (str(integration_id), str(sourced_id)) if integration_id and sourced_id:
+            return integration_id, sourced_id
+    msg = "a teacher who is nobody"
+    raise TokenRefused(msg)
 
 
 _bearer = HTTPBearer(auto_error=False, description="An access token from /oauth2/token")
@@ -253,12 +283,13 @@ async def identify(
         ) from None
 
 
-def require(*scopes: str, products: bool = False) -> Callable[..., Awaitable[Caller]]:
+def require(*scopes: str, products: bool = False, teachers: bool = False) -> Callable[..., Awaitable[Caller]]:
     """A FastAPI dependency that gives the `Caller` if their token has all of these scopes.
 
     `caller: Annotated[Caller, Depends(require("integrations.read"))]`
 
-    Tokens of products are refused unless `products` says that the route heeds what they are licensed for.
+    Tokens of products are refused unless `products` says that the route heeds what they are licensed for, and those of
+    teachers unless `teachers` says that it heeds whose classes they are (`own_teacher`).
     """
     if unknown := set(scopes) - SCOPES:
         msg = f"no such scopes: {sorted(unknown)}"
@@ -274,9 +305,24 @@ def require(*scopes: str, products: bool = False) -> Callable[..., Awaitable[Cal
             )
         if caller.product_id is not None and not products:
             raise Problem(Code.PRODUCT_REFUSED, status=403, detail="The token is a product's.")
+        if caller.teacher is not None and not teachers:
+            raise Problem(Code.TEACHER_REFUSED, status=403, detail="The token is a teacher's.")
         return caller
 
     return check
+
+
+def own_teacher(caller: Caller, integration_id: object, sourced_id: str | None) -> str | None:
+    """The teacher in whose name a request counts: for a teacher's token that is they, in their own integration.
+
+    Raises `Problem` TEACHER_REFUSED for one that speaks of anybody or anywhere else.
+    """
+    if caller.teacher is None:
+        return sourced_id
+    integration, teacher = caller.teacher
+    if str(integration_id or integration) != integration or (sourced_id or teacher) != teacher:
+        raise Problem(Code.TEACHER_REFUSED, status=403, detail="A teacher acts for themselves only.")
+    return teacher
 
 
 class TokenUnavailable(Exception):  # noqa: N818 - a state rather than a mistake

@@ -124,8 +124,18 @@ class Code(StrEnum):
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - the name of a code, not a secret
     SCOPE_MISSING = "SCOPE_MISSING"
     PRODUCT_REFUSED = "PRODUCT_REFUSED"
+    PRODUCT_NEEDED = "PRODUCT_NEEDED"
+    TICKET_INVALID = "TICKET_INVALID"
+    LINK_SIGN_IN_OLD = "LINK_SIGN_IN_OLD"
+    LINK_LAST_SIGN_IN = "LINK_LAST_SIGN_IN"
+    TEACHER_REFUSED = "TEACHER_REFUSED"
+    ROLE_REFUSED = "ROLE_REFUSED"
+    LOCAL_ACCOUNTS_OFF = "LOCAL_ACCOUNTS_OFF"
     CLIENT_INVALID = "CLIENT_INVALID"
     GRANT_UNSUPPORTED = "GRANT_UNSUPPORTED"
+    GRANT_INVALID = "GRANT_INVALID"
+    LAUNCH_CLIENT_EXISTS = "LAUNCH_CLIENT_EXISTS"
+    CLIENT_UNFIT = "CLIENT_UNFIT"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
@@ -178,6 +188,41 @@ class Code(StrEnum):
     CANVAS_HELD = "CANVAS_HELD"
     CANVAS_REMASTER = "CANVAS_REMASTER"
     # why a message went to the dead letters
+    # why nobody is signed in (E1 to E5)
+    TENANT_CONNECTED = "TENANT_CONNECTED"
+    APPLICATION_IN_USE = "APPLICATION_IN_USE"
+    METADATA_REFUSED = "METADATA_REFUSED"
+    METADATA_CHANGE_GONE = "METADATA_CHANGE_GONE"
+    METADATA_CHANGED = "METADATA_CHANGED"
+    METADATA_UNREAD = "METADATA_UNREAD"
+    CERTIFICATE_EXPIRES = "CERTIFICATE_EXPIRES"
+    CERTIFICATE_EXPIRED = "CERTIFICATE_EXPIRED"
+    WEAK_SIGNATURES = "WEAK_SIGNATURES"
+    SEALED_TO_OLD_KEY = "SEALED_TO_OLD_KEY"
+    SIGNIN_NOT_ROSTERED = "SIGNIN_NOT_ROSTERED"
+    SIGNIN_REMOVED = "SIGNIN_REMOVED"
+    SIGNIN_AMBIGUOUS = "SIGNIN_AMBIGUOUS"
+    SIGNIN_TENANT_UNKNOWN = "SIGNIN_TENANT_UNKNOWN"
+    SIGNIN_UNLICENSED = "SIGNIN_UNLICENSED"
+    SIGNIN_ROSTER_OLD = "SIGNIN_ROSTER_OLD"
+    SIGNIN_CONNECTION_OFF = "SIGNIN_CONNECTION_OFF"
+    SIGNIN_PRODUCT_OFF = "SIGNIN_PRODUCT_OFF"
+    SIGNIN_FLOW_LOST = "SIGNIN_FLOW_LOST"
+    SIGNIN_LOOP = "SIGNIN_LOOP"
+    SIGNIN_DENIED = "SIGNIN_DENIED"
+    SIGNIN_UPSTREAM_AWAY = "SIGNIN_UPSTREAM_AWAY"
+    SIGNIN_TOKEN_INVALID = "SIGNIN_TOKEN_INVALID"  # noqa: S105 - the name of a code, not a secret
+    SIGNIN_ASSERTION_INVALID = "SIGNIN_ASSERTION_INVALID"
+    SIGNIN_REPLAYED = "SIGNIN_REPLAYED"
+    SIGNIN_STORE_AWAY = "SIGNIN_STORE_AWAY"
+    SIGNIN_REQUEST_INVALID = "SIGNIN_REQUEST_INVALID"
+    SIGNIN_SESSION_OVER = "SIGNIN_SESSION_OVER"
+    SIGNIN_ROLE_MISSING = "SIGNIN_ROLE_MISSING"
+    SIGNIN_LINKED_ELSEWHERE = "SIGNIN_LINKED_ELSEWHERE"
+    SIGNIN_PASSWORD_WRONG = "SIGNIN_PASSWORD_WRONG"  # noqa: S105 - the name of a code, not a secret
+    SIGNIN_INVITATION_OVER = "SIGNIN_INVITATION_OVER"
+    SIGNIN_THROTTLED = "SIGNIN_THROTTLED"
+    SIGNIN_FAILED = "SIGNIN_FAILED"
     MESSAGE_UNREADABLE = "MESSAGE_UNREADABLE"
     MESSAGE_FAILED = "MESSAGE_FAILED"
 
@@ -721,8 +766,27 @@ CATALOGUE: dict[Code, CodeEntry] = {
     ),
     Code.GRANT_UNSUPPORTED: CodeEntry(
         "This way of getting a token is not offered",
-        "Only client credentials are.",
-        "Use grant_type=client_credentials.",
+        "Client credentials, authorization codes and refresh tokens are.",
+        "Use grant_type=client_credentials, or for people who sign in authorization_code.",
+        "caller",
+    ),
+    Code.GRANT_INVALID: CodeEntry(
+        "The code or refresh token is not valid",
+        "It was used already, is too old, belongs to another client or redirect URI, its PKCE verifier is wrong, or "
+        "whoever signed in is signed out or may not open the product any more.",
+        "Begin a new sign-in. A code is good for a minute and once; a refresh token is replaced with each use.",
+        "caller",
+    ),
+    Code.CLIENT_UNFIT: CodeEntry(
+        "This client can't sign people in",
+        "Only a client that belongs to a product, is bound to no organization and is not disabled can.",
+        "Make a client with the product's product_id and without an organization_id, and register that.",
+        "admin",
+    ),
+    Code.LAUNCH_CLIENT_EXISTS: CodeEntry(
+        "Another client opens this product already",
+        "Tiles of portals open a product through one of its clients, and another one is set to do that.",
+        "Set launches to false for one of them.",
         "caller",
     ),
     Code.NOT_FOUND: CodeEntry(
@@ -957,6 +1021,48 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "Use a token of the platform or of an organization.",
         "caller",
     ),
+    Code.PRODUCT_NEEDED: CodeEntry(
+        "This is for products",
+        "The token belongs to no product, and only a product speaks for its accounts.",
+        "Use a token of one of the product's clients.",
+        "caller",
+    ),
+    Code.TICKET_INVALID: CodeEntry(
+        "The launch ticket is no good",
+        "It is unknown, was redeemed before, is older than a minute, or is meant for another client.",
+        "Let the person begin again from their portal; redeem each ticket once, at once.",
+        "caller",
+    ),
+    Code.LINK_SIGN_IN_OLD: CodeEntry(
+        "The product's sign-in is too long ago",
+        "An account is connected only by whoever signed in to it within the last five minutes.",
+        "Have the person sign in to the product again, then ask with the new auth_time.",
+        "caller",
+    ),
+    Code.LINK_LAST_SIGN_IN: CodeEntry(
+        "This is the only way into the account",
+        "The product has not said that the account can be signed in to without the portal.",
+        "Give the account another way in, such as a password, then say other_sign_in.",
+        "caller",
+    ),
+    Code.TEACHER_REFUSED: CodeEntry(
+        "This is not for teachers",
+        "The token is a teacher's, and teachers reach only their own classes.",
+        "Leave out whose classes they are, or name yourself; for anything else use the token of an admin.",
+        "caller",
+    ),
+    Code.ROLE_REFUSED: CodeEntry(
+        "This role can't be given",
+        "Nobody gives more than they have, and people who come by a district's connection have roles in it only.",
+        "Give a role of your own organization, or ask an admin of the platform.",
+        "caller",
+    ),
+    Code.LOCAL_ACCOUNTS_OFF: CodeEntry(
+        "There are no local accounts here",
+        "This installation lets people sign in by a portal or a school's account only.",
+        "Invite them without a password of our own, or have operations set HOMEROOM_LOCAL_ACCOUNTS.",
+        "operations",
+    ),
     Code.BUSY: CodeEntry(
         "The service is at its limit", "All connections are in use.", "Try again in a few seconds.", "caller"
     ),
@@ -1020,6 +1126,210 @@ CATALOGUE: dict[Code, CodeEntry] = {
         "after five such imports in a row it takes none.",
         "Look whether the roster is right, then push with confirm=true: later sets are compared with that one.",
         "admin",
+    ),
+    Code.TENANT_CONNECTED: CodeEntry(
+        "This tenant is connected already",
+        "Another connection of the same portal application has this tenant; it says which district somebody is of.",
+        "Look for the other connection and change it, or check the tenant.",
+        "admin",
+    ),
+    Code.APPLICATION_IN_USE: CodeEntry(
+        "The portal application is in use",
+        "Connections of districts go through it.",
+        "Delete those connections first, or disable the application.",
+        "admin",
+    ),
+    Code.METADATA_REFUSED: CodeEntry(
+        "The metadata can't be used",
+        "It could not be read, or does not describe one SAML 2.0 identity provider with a certificate.",
+        "Check the address or the file; the detail says what is wrong with it.",
+        "admin",
+    ),
+    Code.METADATA_CHANGE_GONE: CodeEntry(
+        "This change of metadata does not wait",
+        "It was decided on, or the metadata has changed once more since it was looked at.",
+        "Look at the change that waits now, and decide on that.",
+        "caller",
+    ),
+    Code.METADATA_CHANGED: CodeEntry(
+        "The identity provider's metadata has changed",
+        "Its name, keys or addresses are not those that were accepted; sign-in goes on with those.",
+        "Ask the district whether they changed it, compare the fingerprints, then approve or discard the change.",
+        "admin",
+    ),
+    Code.METADATA_UNREAD: CodeEntry(
+        "The identity provider's metadata can't be read",
+        "Its address does not answer, or with something else. Sign-in goes on with what was accepted.",
+        "Check the metadata address; without it a new certificate is not noticed.",
+        "admin",
+    ),
+    Code.CERTIFICATE_EXPIRES: CodeEntry(
+        "A certificate runs out soon",
+        "The identity provider signs with a certificate that runs out within 60 days; from then on nobody gets in.",
+        "Ask the district for the next certificate or new metadata, and add it before that day.",
+        "district",
+    ),
+    Code.CERTIFICATE_EXPIRED: CodeEntry(
+        "A certificate has run out",
+        "Signatures with it are refused.",
+        "Ask the district for the present certificate or new metadata, and enter it.",
+        "district",
+    ),
+    Code.WEAK_SIGNATURES: CodeEntry(
+        "Signatures with SHA-1 are allowed",
+        "An exception is in force for this connection; SHA-1 can be forged with some effort.",
+        "Ask the district to have its identity provider sign with SHA-256, then take the exception away.",
+        "district",
+    ),
+    Code.SEALED_TO_OLD_KEY: CodeEntry(
+        "A secret is sealed to an earlier key",
+        "The service's key was exchanged after the secret was entered; it can't be opened once the old key is gone.",
+        "Keep the old key until the worker has sealed it anew, or enter the secret again.",
+        "operations",
+    ),
+    Code.SIGNIN_NOT_ROSTERED: CodeEntry(
+        "You are not on the roster",
+        "Your portal says who you are, but your school's roster does not have you, or not for this product.",
+        "Ask your school's office or teacher to have you added; it can take a day until the roster is updated.",
+        "district",
+    ),
+    Code.SIGNIN_REMOVED: CodeEntry(
+        "You are not on the roster any more",
+        "Your school's roster had you once, and has you no more.",
+        "If that is a mistake, ask your school's office; nothing of yours is lost.",
+        "district",
+    ),
+    Code.SIGNIN_AMBIGUOUS: CodeEntry(
+        "It is not certain who you are",
+        "Your portal's answer fits more than one person of the roster, or another one than before.",
+        "Name the support id to whoever looks after sign-in for your school; they can settle it.",
+        "admin",
+    ),
+    Code.SIGNIN_TENANT_UNKNOWN: CodeEntry(
+        "Your school or district is not set up here",
+        "You signed in to your portal, but nobody connected your district with this service, or the address is wrong.",
+        "Ask your district to contact us, and name the support id.",
+        "admin",
+    ),
+    Code.SIGNIN_UNLICENSED: CodeEntry(
+        "Your school has no license for this product",
+        "No license of the product is in force for your district or your school.",
+        "Ask whoever looks after the product at your district.",
+        "district",
+    ),
+    Code.SIGNIN_ROSTER_OLD: CodeEntry(
+        "The roster is too old to go by",
+        "Your district allows sign-in only while its roster is up to date, and it was not updated in time.",
+        "Ask whoever looks after the roster at your district; you can come in once it is updated.",
+        "admin",
+    ),
+    Code.SIGNIN_CONNECTION_OFF: CodeEntry(
+        "Sign-in from your school is turned off",
+        "The connection between your school's portal and this service is disabled.",
+        "Ask whoever looks after sign-in for your school.",
+        "admin",
+    ),
+    Code.SIGNIN_PRODUCT_OFF: CodeEntry(
+        "This product can't be opened",
+        "It is not set up for sign-in, its destination is not known, or it was turned off.",
+        "Ask the product's support, and name the support id.",
+        "admin",
+    ),
+    Code.SIGNIN_FLOW_LOST: CodeEntry(
+        "This sign-in was begun elsewhere, or too long ago",
+        "It is finished, older than ten minutes, or began in another browser; or the browser keeps no cookies.",
+        "Begin again from your portal or the product. If it happens again, allow cookies for this site.",
+        "nobody",
+    ),
+    Code.SIGNIN_LOOP: CodeEntry(
+        "Signing in went round in circles",
+        "Your browser came back from the portal again and again without what we asked for.",
+        "Allow cookies for this site, close the browser, and begin again from your portal.",
+        "nobody",
+    ),
+    Code.SIGNIN_DENIED: CodeEntry(
+        "Your portal did not let you in",
+        "The portal said that sign-in was cancelled, or that you may not use this product.",
+        "Begin again; if it stays so, ask whoever looks after the portal at your school.",
+        "district",
+    ),
+    Code.SIGNIN_UPSTREAM_AWAY: CodeEntry(
+        "Your portal does not answer",
+        "It could not be reached, took too long, or answered with something that can't be read.",
+        "Try again in a few minutes.",
+        "provider",
+    ),
+    Code.SIGNIN_TOKEN_INVALID: CodeEntry(
+        "Your portal's answer could not be trusted",
+        "What came back is not signed as agreed, is for somebody else, or is too old.",
+        "Begin again; if it stays so, name the support id to whoever looks after sign-in for your school.",
+        "admin",
+    ),
+    Code.SIGNIN_ASSERTION_INVALID: CodeEntry(
+        "Your portal's SAML answer could not be trusted",
+        "It is not signed as agreed, is for another service, is too old, or is not made as the standard wants.",
+        "Begin again; if it stays so, name the support id to whoever looks after sign-in for your school.",
+        "admin",
+    ),
+    Code.SIGNIN_REPLAYED: CodeEntry(
+        "This answer of your portal was used already",
+        "Each one counts once, so that nobody can use yours a second time.",
+        "Begin again from your portal.",
+        "nobody",
+    ),
+    Code.SIGNIN_STORE_AWAY: CodeEntry(
+        "We can't look you up at the moment",
+        "The roster does not answer, and you were not here lately.",
+        "Try again in a few minutes.",
+        "operations",
+    ),
+    Code.SIGNIN_REQUEST_INVALID: CodeEntry(
+        "This address or form is not complete",
+        "Something of it is missing or not as it should be.",
+        "Begin again from your portal or the product.",
+        "caller",
+    ),
+    Code.SIGNIN_SESSION_OVER: CodeEntry(
+        "You are not signed in here, or not any more",
+        "Sessions end after two hours of rest, after a school day, or when somebody signs out.",
+        "Sign in again from your portal or the product.",
+        "nobody",
+    ),
+    Code.SIGNIN_ROLE_MISSING: CodeEntry(
+        "You have no role here",
+        "You are known, but nobody gave you anything to look after.",
+        "Ask an admin of your organization for a role.",
+        "admin",
+    ),
+    Code.SIGNIN_LINKED_ELSEWHERE: CodeEntry(
+        "This is connected with somebody else already",
+        "The account, or the person who signed in, is connected with another one.",
+        "Disconnect it there first, or ask the product's support.",
+        "caller",
+    ),
+    Code.SIGNIN_PASSWORD_WRONG: CodeEntry(
+        "The username or the password is wrong",
+        "There is no local account with this name and this password that may sign in.",
+        "Check both and try again; operations can set a new password.",
+        "caller",
+    ),
+    Code.SIGNIN_INVITATION_OVER: CodeEntry(
+        "This invitation can't be used",
+        "It was used, taken back, replaced or is too old, or it is meant for people of another school.",
+        "Ask whoever sent it for a new one.",
+        "admin",
+    ),
+    Code.SIGNIN_THROTTLED: CodeEntry(
+        "Too many attempts",
+        "There were many failed attempts from here in a short time.",
+        "Wait a few minutes and try again.",
+        "nobody",
+    ),
+    Code.SIGNIN_FAILED: CodeEntry(
+        "Signing in failed on our side",
+        "Something we did not foresee went wrong; nobody was signed in.",
+        "Try again; if it stays so, name the support id to our support.",
+        "operations",
     ),
     Code.MESSAGE_UNREADABLE: CodeEntry(
         "A message could not be read",

@@ -91,7 +91,7 @@ async def check_public(url: httpx2.URL) -> None:
 async def find_way(url: httpx2.URL, *, allow_private: bool) -> Way:
     """Resolve the host, judge all its addresses, and say where to connect. Raises `AddressRefused` as `check_public`.
 
-    A connection made this way must serve one request only: pools tell hosts apart by address.
+    A connection made this way must serve one request only, or this host only: pools tell hosts apart by address.
     """
     found = await _resolve(url, allow_private=allow_private)
     host = url.netloc.decode("ascii")

@@ -535,9 +535,20 @@ class SubscriptionDisabled(_Wire, frozen=True, kw_only=True, tag="subscription-d
     at: datetime
 
 
+class ConnectionWarning(_Wire, frozen=True, kw_only=True, tag="connection-warning"):
+    """Something about an identity connection must be looked after, or nobody will get in by it any more (E1)."""
+
+    alert_id: str
+    """The same however often this is said."""
+    connection_id: str
+    organization_id: str
+    code: Code
+    at: datetime
+
+
 Fact = Claimed | Progress | Fetched | Applied | Held | Evaluated | HoldEnded | DecisionRefused | Failed
 """What moves a run."""
-SyncFact = Fact | Answered | UploadReceived | SubscriptionDisabled
+SyncFact = Fact | Answered | UploadReceived | SubscriptionDisabled | ConnectionWarning
 """All that travels on `sync-facts`."""
 
 # ── roster-commands: scheduler → store ────────────────────────────────────────────────────────────────────────────
@@ -753,7 +764,13 @@ def to_changes(change: RosterChange) -> Outgoing:
 
 def to_facts(fact: SyncFact) -> Outgoing:
     """A fact, in the order of what it is about."""
-    key = fact.subscription_id if isinstance(fact, SubscriptionDisabled) else fact.integration_id
+    match fact:
+        case SubscriptionDisabled():
+            key = fact.subscription_id
+        case ConnectionWarning():
+            key = fact.connection_id
+        case _:
+            key = fact.integration_id
     return Outgoing(SYNC_FACTS.name, key, _encode(fact))
 
 

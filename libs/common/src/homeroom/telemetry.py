@@ -29,6 +29,7 @@ from homeroom.bus import Message
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from homeroom.settings import Settings
 
@@ -76,6 +77,15 @@ SUBSCRIPTIONS_DISABLED = Gauge("homeroom_subscriptions_disabled", "Subscriptions
 FETCH_PAGES = Counter("homeroom_fetch_pages", "Pages fetched from providers", ("provider",))
 FETCH_BYTES = Counter("homeroom_fetch_bytes", "Bytes fetched from providers, as they came over the wire", ("provider",))
 FETCH_RETRIES = Counter("homeroom_fetch_retries", "Requests to providers that had to be repeated", ("provider",))
+LAUNCHES = Counter(
+    "homeroom_launches",
+    "Launches that ended, by kind of upstream, purpose, and outcome: completed, abandoned, or a refusal's code",
+    ("kind", "purpose", "outcome"),
+)
+CERTIFICATE_DAYS = Gauge(
+    "homeroom_connection_certificate_days",
+    "Days until the next certificate of an identity connection runs out; negative where the last one has",
+)
 TOKENS = Counter("homeroom_tokens", "Access tokens asked for, by outcome: issued, refused", ("outcome",))
 
 # ── logs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,6 +109,8 @@ _TELLTALE = re.compile(
     r"|(?P<jwt>\beyJ[\w-]+\.[\w.-]+)|(?<=://)(?P<login>[^/\s:@]+:[^/\s@]+)(?=@)|(?<=\?)(?P<query>[^\s\"']*=[^\s\"']*)",
     re.IGNORECASE,
 )
+_MARKS, _WORDS = ("@", "?"), ("eyj", "bearer", "basic")
+"""Without any of these nothing of `_TELLTALE` can be in a text."""
 _TELLING = (AssertionError, AttributeError, ImportError, NameError, OSError, RuntimeError, TypeError)
 """Built-in errors whose texts speak of code and machines, not of values; others are told by their type only."""
 
@@ -110,6 +122,8 @@ get_logger = structlog.stdlib.get_logger
 
 def mask(text: str) -> str:
     """The text with e-mail addresses, tokens, passwords in URLs and query strings taken out."""
+    if not any(mark in text for mark in _MARKS) and not any(mark in text.lower() for mark in _WORDS):
+        return text  # quicker than looking for each, and most texts are ids
     return _TELLTALE.sub(lambda found: f"[{found.lastgroup}]", text)
 
 
@@ -309,14 +323,37 @@ def traced_sql(name: str) -> AbstractContextManager[Span]:
     return span(f"sql {name}", SpanKind.CLIENT, db_system_name="postgresql", db_query_summary=name)
 
 
-def trace_requests(app: FastAPI) -> None:
-    """Give every HTTP request of an app a span, but for probes."""
+def trace_requests(app: FastAPI, *, exported: bool) -> None:
+    """Give every HTTP request of an app a span, but for probes.
+
+    Where no spans are exported a request only gets its trace's id, by which logs are tied: the instrumentation looks
+    each route up a second time, which costs as much as a small answer.
+    """
+    if not exported:
+        app.add_middleware(_TraceIds)
+        return
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
     FastAPIInstrumentor.instrument_app(
         app, excluded_urls="/livez$,/readyz$,/metrics$", exclude_spans=["send", "receive"], server_request_hook=_hush
     )
+
+
+class _TraceIds:
+    """Around every request: the trace its sender was in, or a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+        context = _w3c.extract({"traceparent": sent.decode("latin-1")}) if sent else None
+        with _tracer.start_as_current_span("request", context):
+            await self._app(scope, receive, send)
 
 
 def _hush(current: Span, _: Mapping[str, Any]) -> None:

@@ -18,9 +18,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same district")
     parser.add_argument("--students", type=int, default=1200, help="how many students it starts with")
     parser.add_argument("--port-file", type=Path, help="file to write the port to, once it listens")
+    parser.add_argument("--key-file", type=Path, help="where the identity providers' key is kept; made if missing")
     arguments = parser.parse_args()
 
-    sandbox = create_sandbox(create_district(arguments.seed, arguments.students))
+    sandbox = create_sandbox(create_district(arguments.seed, arguments.students), key_file=arguments.key_file)
     with listen(arguments.host, arguments.port) as listener:
         sandbox.url = name_origin(listener)
         if arguments.port_file:

@@ -28,7 +28,7 @@ from sandbox_district.replies import Reply, reply_error, reply_json
 MOUNT: Final = "/classlink"
 _ALTERNATE: Final = ("proxy", "v1p0")
 _BASE: Final = BASE_1P1.strip("/").split("/")
-_TENANT_ID: Final = 4711
+TENANT_ID: Final = 4711
 _NUMBER: Final = "7002"
 """The application's number, which the proxy's older paths have."""
 _LONGEST_LIST: Final = 10_000
@@ -140,7 +140,7 @@ class ClassLinkFace:
             "id": 803,
             "name": "Homeroom",
             "tenant_name": "Lake Verity Unified School District",
-            "tenant_id": _TENANT_ID,
+            "tenant_id": TENANT_ID,
             "tenant_status": "Active",
             "application_id": _NUMBER,
             "oneroster_application_id": self.application_id,
@@ -163,7 +163,7 @@ class ClassLinkFace:
             for number, name, tenant, tenant_id, status, enabled in (
                 (0, "Homeroom", "Port Amity Schools", 4702, "Active", "true"),
                 (1, "Homeroom", "Heron County Office of Education", 4703, "Inactive", "false"),
-                (3, "Homeroom (test)", "Lake Verity Unified School District", _TENANT_ID, "Active", "true"),
+                (3, "Homeroom (test)", "Lake Verity Unified School District", TENANT_ID, "Active", "true"),
             )
         ]
         return [*others[:2], mine, *others[2:]]

@@ -69,6 +69,12 @@ def name_district(district: District) -> str:
     return Identities(district).name("districts", _find_owner(district.active("orgs")))
 
 
+def name_users(users: dict[str, Record], identities: Identities) -> dict[str, str]:
+    """Clever's id of each active user, by sourcedId; those who are one user of Clever have the same."""
+    accounts = dict(_merge_accounts(users))
+    return {key: identities.name("users", accounts.get(key, key)) for key in users}
+
+
 def read_books(district: District, identities: Identities) -> Snapshot:
     """As `clever_snapshot`, with identities that are kept; ids ascend within each kind."""
     found = _Reader(district, identities).read()

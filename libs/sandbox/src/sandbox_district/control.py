@@ -22,6 +22,7 @@ from sandbox_district.oneroster_csv import write_set
 from sandbox_district.oneroster_resources import RESOURCES
 from sandbox_district.oneroster_rest import TOKEN_PATH
 from sandbox_district.oneroster_versions import BASE_1P1, BASE_1P2
+from sandbox_district.portals.control import ORDERS, describe_portals
 
 _FAULTS = msgspec.json.Decoder(list[AnyFault])
 
@@ -76,6 +77,7 @@ class Control:
                     "authentication": ["OAuth 2 client credentials"],
                 },
                 **describe_faces(self._faces, origin),
+                "portals": describe_portals(origin, self._faces.clever_district_id),
                 "records": {name: len(ids) for name, ids in self._district.truth().items()},
                 "faults": list(self._faults),
                 "control": {
@@ -88,6 +90,7 @@ class Control:
                     '"purge_events": true, "events": 404, "rate_limit": 60}',
                     "POST /sandbox/classlink": 'changes what is named: {"enabled": false, "rotate_bearer": true, '
                     '"new_revision": true}',
+                    **ORDERS,
                     "GET /sandbox/truth": "the sourcedIds that are really there",
                     "GET /sandbox/requests": "how often each path was asked for",
                 },

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
@@ -24,6 +26,7 @@ from sandbox_district.google_classroom import GoogleFace
 from sandbox_district.marketplace import Marketplace
 from sandbox_district.oneroster_rest import TOKEN_PATH, OneRosterFace, TokenFace
 from sandbox_district.oneroster_versions import BASE_1P1, BASE_1P2, VERSIONS
+from sandbox_district.portals.district_portals import DistrictPortals
 
 
 @dataclass
@@ -35,16 +38,20 @@ class Sandbox(Marketplace):
     faults: Faults = field(default_factory=Faults)
     requests: Counter[str] = field(default_factory=Counter)
     url: str = ""
+    key_file: Path | None = None
+    """Where the identity providers' key is kept; without one every process makes its own."""
     count_connections: Callable[[], int] = field(default=lambda: 0, repr=False)
     """How many connections clients hold open; only of a sandbox that `running_sandbox` serves."""
     clever: CleverFace = field(init=False)
     classlink: ClassLinkFace = field(init=False)
     google: GoogleFace = field(init=False)
+    portals: DistrictPortals = field(init=False)
 
     def __post_init__(self) -> None:
         self.clever = CleverFace(self.district, self.faults)
         self.classlink = ClassLinkFace(self.district, self.faults, self.access)
         self.google = GoogleFace(self.district, self.faults)
+        self.portals = DistrictPortals(self.district, self.faults, lambda: self.clever.district_id, self.key_file)
 
     @property
     def base_url(self) -> str:
@@ -78,20 +85,23 @@ def create_district(seed: int = 1, students: int = 1200) -> District:
     return District(seed, students, first_day=now.date(), clock=lambda: datetime.now(UTC))
 
 
-def create_sandbox(district: District | None = None, token_seconds: int = 3600) -> Sandbox:
+def create_sandbox(
+    district: District | None = None, token_seconds: int = 3600, key_file: Path | None = None
+) -> Sandbox:
     """A sandbox around a district, by default one that lives in the present."""
     district = district or create_district()
-    return Sandbox(district, Access(district.seed, token_seconds))
+    return Sandbox(district, Access(district.seed, token_seconds), key_file=key_file)
 
 
 def create_app(sandbox: Sandbox, *, max_limit: int = 10_000, control: bool = True) -> ASGIApp:
     """The sandbox as an ASGI application, with or without its control routes."""
-    routes = TokenFace(sandbox.faults, sandbox.access).routes
+    routes: list[BaseRoute] = [*TokenFace(sandbox.faults, sandbox.access).routes]
     for version in VERSIONS:
         routes += OneRosterFace(sandbox.district, sandbox.faults, sandbox.access, max_limit, version).routes
-    routes += [*sandbox.clever.routes, *sandbox.classlink.routes, *sandbox.google.routes]
+    routes += [*sandbox.clever.routes, *sandbox.classlink.routes, *sandbox.google.routes, *sandbox.portals.routes]
     if control:
         routes += Control(sandbox.district, sandbox.faults, sandbox.access, sandbox.requests, sandbox).routes
+        routes += sandbox.portals.control.routes
     app = Starlette(routes=routes)
 
     async def count(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
-from homeroom.auth import Caller, require
+from homeroom.auth import Caller, own_teacher, require
 from homeroom.codes import Code
 from homeroom.problems import Problem
 from homeroom.roster import MAX_TEXT
@@ -23,6 +23,7 @@ _INTEGRATION: Final = "0190c3f2-7a10-7c55-9f3d-2b6a8c1e4d01"
 _PRODUCT: Final = "0190c3f2-91aa-7d0e-8f55-0c4d3e2f1a09"
 _TEXT: Final = r"^[^\x00]+$"
 
+Starter = Annotated[Caller, Depends(require("classes.start", products=True, teachers=True))]
 SourcedId = Annotated[str, Path(min_length=1, max_length=MAX_TEXT, pattern=_TEXT, examples=["class-77"])]
 
 
@@ -83,11 +84,12 @@ class TaughtClasses(BaseModel):
 @router.post("/classes/{sourced_id}/start")
 async def start(
     request: Request,
-    caller: Annotated[Caller, Depends(require("classes.start", products=True))],
+    caller: Starter,
     sourced_id: SourcedId,
     body: StartRequest,
 ) -> StartedClass:
     """Start a class that waits for its teachers: from now on the product sees it, and who of it comes in."""
+    own_teacher(caller, body.integration_id, body.teacher_sourced_id)
     sights = await _list_sights(request, caller, body.product_id, body.integration_id)
     state = request.app.state
     started = await start_class(state.database, state.rosters, sights, sourced_id, body.teacher_sourced_id)
@@ -103,12 +105,13 @@ async def start(
 @router.get("/teachers/{sourced_id}/classes")
 async def list_classes_of_teacher(
     request: Request,
-    caller: Annotated[Caller, Depends(require("classes.start", products=True))],
+    caller: Starter,
     sourced_id: Annotated[str, Path(min_length=1, max_length=MAX_TEXT, pattern=_TEXT, examples=["teacher-12"])],
     integration: UUID | None = None,
     product: Annotated[UUID | None, Query(description="needed unless the token is a product's")] = None,
 ) -> TaughtClasses:
     """The classes a teacher may start, and those that are: to choose from. Nobody else's and nothing about students."""
+    own_teacher(caller, integration, sourced_id)
     sights = await _list_sights(request, caller, product, integration)
     if sights and not any(sight.teacher_started for sight in sights):
         raise Problem(Code.CLASSES_AUTOMATIC, status=409, detail="The product's classes don't wait for their teachers.")
@@ -145,12 +148,13 @@ def _show(taught: Taught, *, grades: bool) -> TaughtClass:
 
 
 async def _list_sights(request: Request, caller: Caller, product: UUID | None, integration: UUID | None) -> list[Sight]:
-    """What a product is licensed for, as far as the caller may speak for it.
+    """What a product is licensed for, as far as the caller may speak for it; a teacher in their own roster only.
 
     Raises `Problem` REQUEST_INVALID where nobody says which product is meant, or two say it.
     """
     organization: UUID | None = None
     try:
+        integration = integration if caller.teacher is None else UUID(caller.teacher[0])
         own = None if caller.product_id is None else UUID(caller.product_id)
         organization = None if caller.organization_id is None else UUID(caller.organization_id)
     except ValueError:

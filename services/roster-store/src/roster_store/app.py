@@ -18,6 +18,7 @@ from roster_store import (
     activation_api,
     changes_api,
     fingerprints,
+    identities_api,
     oneroster,
     people_api,
     plans_api,
@@ -85,6 +86,7 @@ def make_app(settings: StoreSettings, verifier: Verifier | None = None) -> FastA
         settings=settings,
         routers=[
             fingerprints.router,
+            identities_api.router,
             changes_api.router,
             activation_api.router,
             oneroster.router,

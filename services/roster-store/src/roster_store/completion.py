@@ -289,6 +289,8 @@ async def _write(connection: Connection, staged: Staged, settled: Settled) -> as
     totals = await write_apply(connection, plan, staged.number, completed.run_id, staged.integration)
     await remember_schools(connection, plan.picture.integration_no, settled.memory)
     await note_missing(connection, plan.picture, completed, staged.terms, believed=True)
+    if staged.terms.purpose == "sync":
+        await connection.execute(SQL["note_synced"], plan.picture.integration_no, None)
     return totals
 
 

@@ -163,6 +163,8 @@ async def _approve(connection: Connection, case: _Case) -> Sequence[Fact]:
     await remember_schools(connection, picture.integration_no, case.rest.memory)
     await forget_removed(connection, picture)
     await connection.execute(SQL["end_hold"], hold["no"], "approved")
+    if case.terms.purpose == "sync":
+        await connection.execute(SQL["note_synced"], picture.integration_no, hold["held_at"])
     await drop_staged(connection, hold["fetch_no"])
     fact = _tell(case, settled, totals, notes)
     no, organization = picture.integration_no, case.integration["organization_id"]

@@ -19,8 +19,12 @@ from homeroom.problems import Problem
 from homeroom.service import RequestModel
 from homeroom.telemetry import TOKENS, get_logger
 from sso.clients import CLIENT_ID, KNOWN_SCOPES, PRODUCTS_MAY, Client, Clients, may_create
-from sso.keys import ALGORITHM, Keys
-from sso.tokens import GRANT, STANDARD_ERRORS, TokenDenied, narrow, read_request, sign
+from sso.keys import Keys
+from sso.provider.client_authentication import ClientAuthentication
+from sso.provider.discovery import describe
+from sso.provider.grants import Grants
+from sso.token_answers import CROSS_ORIGIN, NO_STORE, TokenError, deny
+from sso.tokens import CODE_GRANT, GRANT, GRANTS, TokenDenied, TokenRequest, narrow, read_request, sign
 
 log = get_logger(__name__)
 
@@ -30,7 +34,7 @@ clients = APIRouter(prefix="/v1/clients", tags=["clients"])
 Admin = Annotated[Caller, Depends(require(ADMIN))]
 MAX_OVERLAP_HOURS = 30 * 24
 ClientId = Annotated[str, Path(pattern=CLIENT_ID)]
-PUBLIC = {"Cache-Control": "public, max-age=300"}
+PUBLIC = {"Cache-Control": "public, max-age=300", **CROSS_ORIGIN}
 
 
 # ── tokens ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -43,15 +47,8 @@ class Token(BaseModel):
     token_type: str
     expires_in: int = Field(description="seconds")
     scope: str = Field(description="the scopes of this token, with spaces between")
-
-
-class TokenError(BaseModel):
-    """Why there is no token (RFC 6749 §5.2), with our code and what to do next."""
-
-    error: str
-    error_description: str
-    code: str
-    next_step: str
+    id_token: str | None = Field(default=None, description="who signed in; for codes and refresh tokens")
+    refresh_token: str | None = Field(default=None, description="where the client is given any; good once")
 
 
 _FORM: dict[str, Any] = {
@@ -63,10 +60,14 @@ _FORM: dict[str, Any] = {
                     "type": "object",
                     "required": ["grant_type"],
                     "properties": {
-                        "grant_type": {"type": "string", "enum": [GRANT]},
+                        "grant_type": {"type": "string", "enum": list(GRANTS)},
                         "scope": {"type": "string", "description": "fewer scopes than the client may have"},
                         "client_id": {"type": "string", "description": "unless sent with HTTP Basic"},
                         "client_secret": {"type": "string", "description": "unless sent with HTTP Basic"},
+                        "code": {"type": "string", "description": "with authorization_code"},
+                        "redirect_uri": {"type": "string", "description": "the one the code was sent to"},
+                        "code_verifier": {"type": "string", "description": "PKCE's, with authorization_code"},
+                        "refresh_token": {"type": "string", "description": "with refresh_token"},
                     },
                 }
             }
@@ -78,44 +79,43 @@ _FORM: dict[str, Any] = {
 @tokens.post(
     "/oauth2/token",
     response_model=Token,
-    responses={400: {"model": TokenError}, 401: {"model": TokenError}},
+    responses={status: {"model": TokenError} for status in (400, 401, 429, 503)},
     openapi_extra=_FORM,
 )
 async def issue_token(request: Request) -> JSONResponse:
-    """Give a client an access token for its id and secret, sent as form fields or with HTTP Basic."""
-    state = request.app.state
+    """Give a client tokens: for its own id and secret, for the code of somebody who signed in, or to go on with that.
+
+    A client shows its secret as form fields or with HTTP Basic. Codes want PKCE's verifier besides; a public client
+    shows that and its client_id.
+    """
     try:
         # Read by hand: a form parser keeps only one of two values, and the standard refuses a repeated parameter.
         form = parse_qsl((await request.body()).decode("ascii", "replace"), keep_blank_values=True)
         asked = read_request(form, request.headers.get("authorization"))
-        registered: Clients = state.clients
-        client = await registered.authenticate(asked.client_id, asked.client_secret)
-        if client is None:
-            raise TokenDenied(Code.CLIENT_INVALID, "No client has this id and this secret.")
-        scopes = narrow(client.scopes, asked.scopes)
+        answer = await _answer(request, asked)
     except TokenDenied as denied:
         TOKENS.labels("refused").inc()
         log.info("no token given", code=denied.code)
-        return _deny(denied)
-    keys: Keys = state.keys
-    settings = state.settings
-    answer = sign(
-        client, scopes, keys.signing, issuer=settings.issuer, clock=state.clock, seconds=settings.token_seconds
-    )
+        return deny(denied)
     TOKENS.labels("issued").inc()
-    return JSONResponse(answer, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+    return JSONResponse(answer, headers=NO_STORE)
 
 
-def _deny(denied: TokenDenied) -> JSONResponse:
-    status, error = STANDARD_ERRORS[denied.code]
-    body = TokenError(
-        error=error,
-        error_description=denied.detail,
-        code=denied.code,
-        next_step=denied.code.entry.next_step,
-    )
-    headers = {"Cache-Control": "no-store"} | ({"WWW-Authenticate": 'Basic realm="homeroom"'} if status == 401 else {})  # noqa: PLR2004 - HTTP's Unauthorized
-    return JSONResponse(body.model_dump(), status, headers)
+async def _answer(request: Request, asked: TokenRequest) -> dict[str, Any]:
+    """The tokens asked for. Raises `TokenDenied`."""
+    state = request.app.state
+    authentication: ClientAuthentication = state.client_authentication
+    address = request.client.host if request.client else ""
+    if asked.grant == GRANT:
+        client = await authentication.check(asked.client_id, asked.client_secret, address)
+        scopes = narrow(client.scopes, asked.scopes)
+        keys, settings = state.keys, state.settings
+        return sign(
+            client, scopes, keys.signing, issuer=settings.issuer, clock=state.clock, seconds=settings.token_seconds
+        )
+    party = await authentication.find_party(asked.client_id, asked.client_secret, address)
+    grants: Grants = state.grants
+    return await (grants.redeem(party, asked) if asked.grant == CODE_GRANT else grants.refresh(party, asked))
 
 
 @tokens.get("/oauth2/jwks")
@@ -128,22 +128,8 @@ async def get_keys(request: Request) -> JSONResponse:
 @tokens.get("/.well-known/openid-configuration")
 @tokens.get("/.well-known/oauth-authorization-server", include_in_schema=False)
 async def describe_server(request: Request) -> JSONResponse:
-    """What a standard client needs to know (RFC 8414)."""
-    issuer = request.app.state.settings.issuer
-    return JSONResponse(
-        {
-            "issuer": issuer,
-            "token_endpoint": f"{issuer}/oauth2/token",
-            "jwks_uri": f"{issuer}/oauth2/jwks",
-            "grant_types_supported": [GRANT],
-            "response_types_supported": [],
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [ALGORITHM],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-            "scopes_supported": sorted(KNOWN_SCOPES),
-        },
-        headers=PUBLIC,
-    )
+    """What a standard client needs to know (OpenID Connect Discovery 1.0, RFC 8414)."""
+    return JSONResponse(describe(request.app.state.settings.issuer), headers=PUBLIC)
 
 
 # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +199,9 @@ async def create_client(request: Request, wanted: ClientCreate, caller: Admin) -
     if not may_create(caller, wanted.scopes, wanted.organization_id, wanted.product_id):
         raise _above()
     registered: Clients = request.app.state.clients
-    created = await registered.create(wanted.id, wanted.scopes, wanted.organization_id, wanted.product_id)
+    created = await registered.create(
+        wanted.id, wanted.scopes, wanted.organization_id, wanted.product_id, by=caller.subject
+    )
     if created is None:
         raise Problem(Code.CLIENT_EXISTS, status=409, detail=f"The id {wanted.id} is taken.")
     client, secret = created
@@ -274,7 +262,7 @@ async def exchange_secret(
 async def disable_client(request: Request, client_id: ClientId, caller: Admin) -> None:
     """Let a client have no more tokens. Tokens it has stay valid until they run out; its id is not used again."""
     registered: Clients = request.app.state.clients
-    if not await registered.disable(client_id, caller.organization_id):
+    if not await registered.disable(caller, client_id):
         raise Problem(Code.NOT_FOUND, status=404, detail="No client has this id.")
     log.info("client disabled", client_id=client_id, by=caller.client_id)
 

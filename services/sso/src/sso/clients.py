@@ -6,19 +6,19 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from homeroom import audit
 from homeroom.auth import ADMIN, ONEROSTER_SCOPES, PRODUCT_SCOPES, SCOPES, Caller, include
-from homeroom.db import Connection, Database, load_statements
-
-SQL: Final = load_statements("sso")
+from homeroom.db import Connection, Database
+from sso.statements import SQL
 
 CLIENT_ID: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 SHORTEST_SECRET: Final = 24
@@ -109,7 +109,8 @@ class Clients:
         other = hmac.compare_digest((row["other_hash"] if row else None) or bytes(32), shown)
         if row is None or not (newest or other) or row["disabled_at"]:
             return None
-        await self._database.fetch(SQL["note_use"], client_id, newest)
+        if row["unnoted"] or (newest and not row["secret_used"]):
+            await self._database.fetch(SQL["note_use"], client_id, newest)
         return _read(row)
 
     async def create(
@@ -118,14 +119,25 @@ class Clients:
         scopes: Collection[str],
         organization_id: UUID | None,
         product_id: UUID | None = None,
+        *,
+        by: str,
     ) -> tuple[Client, str] | None:
         """A new client and its secret, which is shown this once; None if the id is taken."""
         secret = _make_secret()
         name = client_id or f"client-{secrets.token_hex(6)}"
-        row = await self._database.fetchrow(
-            SQL["create_client"], name, hash_secret(secret), sorted(set(scopes)), organization_id, product_id
-        )
-        return None if row is None else (_read(row), secret)
+        asked = sorted(set(scopes))
+
+        async def add(connection: Connection) -> tuple[Client, str] | None:
+            row = await connection.fetchrow(
+                SQL["create_client"], name, hash_secret(secret), asked, organization_id, product_id
+            )
+            if row is None:
+                return None
+            client = _read(row)
+            await _note(connection, by, "client.create", client, {"scopes": asked})
+            return client, secret
+
+        return await self._database.transact(add, tries=1)  # whoever asks twice has lost the first answer
 
     async def exchange_secret(
         self, caller: Caller, client_id: str, overlap: timedelta
@@ -148,7 +160,10 @@ class Clients:
                 return "declared"
             changed = await connection.fetchrow(SQL["change_secret"], client_id, hash_secret(secret), overlap)
             assert changed is not None  # noqa: S101 - it was locked above, in the same transaction
-            return _read(changed), secret
+            client = _read(changed)
+            hours = {"overlap_hours": overlap / timedelta(hours=1)}
+            await _note(connection, caller.subject, "client.exchange-secret", client, hours)
+            return client, secret
 
         return await self._database.transact(exchange, tries=1)  # whoever asks twice has lost the first answer
 
@@ -181,9 +196,30 @@ class Clients:
         rows = await self._database.fetch(SQL["list_clients"], after, organization_id, limit, product_id)
         return [_read(row) for row in rows]
 
-    async def disable(self, client_id: str, organization_id: str | None) -> bool:
+    async def disable(self, caller: Caller, client_id: str) -> bool:
         """Let a client have no more tokens; False if there is none. Those it has run out by themselves."""
-        return await self._database.fetchval(SQL["disable_client"], client_id, organization_id) is not None
+
+        async def end(connection: Connection) -> bool:
+            row = await connection.fetchrow(SQL["disable_client"], client_id, caller.organization_id)
+            if row is not None and row["newly"]:
+                await _note(connection, caller.subject, "client.disable", _read(row))
+            return row is not None
+
+        return await self._database.transact(end)
+
+
+async def _note(
+    connection: Connection, by: str, action: str, client: Client, detail: Mapping[str, Any] | None = None
+) -> None:
+    await audit.note(
+        connection,
+        by=by,
+        action=action,
+        organization=client.organization_id,
+        product=client.product_id,
+        subject=f"client:{client.id}",
+        detail=detail,
+    )
 
 
 def _make_secret() -> str:

@@ -19,11 +19,10 @@ from joserfc.jwk import RSAKey
 
 from homeroom.auth import FRESH_SECONDS, LEEWAY_SECONDS
 from homeroom.clock import Clock
-from homeroom.db import Connection, Database, load_statements
+from homeroom.db import Connection, Database
 from homeroom.secrets import SealingKeys, seal
 from homeroom.telemetry import get_logger
-
-SQL: Final = load_statements("sso")
+from sso.statements import SQL
 
 ALGORITHM: Final = "RS256"
 """What every OpenID client must understand; quicker to check than elliptic curves, which is what happens most."""

@@ -24,9 +24,14 @@ _SENTENCES: dict[Kind, str] = {
     Kind.STALE: "No sync has succeeded for longer than two slots of the schedule.",
     Kind.CREDENTIALS_ENTERED: "The district entered its credentials, and they work.",
     Kind.SUBSCRIPTION_DISABLED: "Nothing is told of changes any more: a subscription is disabled.",
+    Kind.CONNECTION_WARNING: "A connection for sign-in must be looked after, or people will not get in by it any more.",
     Kind.TEST: "This is a test; nothing is wrong.",
 }
-_TYPES: dict[Kind, str] = {Kind.TEST: "test", Kind.SUBSCRIPTION_DISABLED: "subscription.disabled"}
+_TYPES: dict[Kind, str] = {
+    Kind.TEST: "test",
+    Kind.SUBSCRIPTION_DISABLED: "subscription.disabled",
+    Kind.CONNECTION_WARNING: "connection.warning",
+}
 """Types of alerts that are about no integration."""
 
 
@@ -44,6 +49,7 @@ class Subject:
     run: Ended | None = None
     code: Code | None = None
     subscription_id: UUID | None = None
+    connection_id: UUID | None = None
     product_id: UUID | None = None
 
 
@@ -73,6 +79,7 @@ def compose(about: Subject, *, origin: str) -> Message:
         "integration_id": _text(about.integration_id),
         "integration": about.integration,
         "subscription_id": _text(about.subscription_id),
+        "connection_id": _text(about.connection_id),
         "product_id": _text(about.product_id),
         "run_id": _text(about.run.id if about.run else None),
         "code": about.code.value if about.code else None,
@@ -107,6 +114,8 @@ def _list_links(about: Subject, origin: str) -> dict[str, str]:
         links["integration"] = f"{origin}/v1/integrations/{about.integration_id}"
     if about.subscription_id:
         links["subscription"] = f"{origin}/v1/subscriptions/{about.subscription_id}"
+    if about.connection_id:
+        links["connection"] = f"{origin}/v1/connections/{about.connection_id}"
     if about.run:
         links["run"] = f"{origin}/v1/runs/{about.run.id}"
         links["log"] = f"{origin}/v1/runs/{about.run.id}/log"

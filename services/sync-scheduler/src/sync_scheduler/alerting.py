@@ -17,7 +17,7 @@ import msgspec
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.ids import new_id
-from homeroom.messages import SubscriptionDisabled
+from homeroom.messages import ConnectionWarning, SubscriptionDisabled
 from homeroom.telemetry import get_logger
 from sync_scheduler import alert_messages, alerts, ledger, licenses, licensing, pauses, schedules
 from sync_scheduler.alert_messages import Subject
@@ -186,6 +186,19 @@ async def write_disabled(connection: Connection, fact: SubscriptionDisabled, *, 
         code=fact.code,
         subscription_id=UUID(fact.subscription_id),
         product_id=None if fact.product_id is None else UUID(fact.product_id),
+    )
+    await write(connection, about, origin=origin)
+
+
+async def write_warning(connection: Connection, fact: ConnectionWarning, *, origin: str) -> None:
+    """Write the alert of a connection that must be looked after; once, however often it is said."""
+    about = Subject(
+        alert_id=UUID(fact.alert_id),
+        kind=Kind.CONNECTION_WARNING,
+        at=fact.at,
+        organization_id=await connection.fetchval(SQL["known_organization"], fact.organization_id),
+        code=fact.code,
+        connection_id=UUID(fact.connection_id),
     )
     await write(connection, about, origin=origin)
 

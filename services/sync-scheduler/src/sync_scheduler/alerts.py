@@ -35,6 +35,7 @@ class Kind(StrEnum):
     HOLD_REMINDER = "hold_reminder"
     CREDENTIALS_ENTERED = "credentials_entered"
     SUBSCRIPTION_DISABLED = "subscription_disabled"
+    CONNECTION_WARNING = "connection_warning"
     TEST = "test"
 
 

@@ -22,7 +22,8 @@ Reader = Annotated[Caller, Depends(require("integrations.read"))]
 Writer = Annotated[Caller, Depends(require("integrations.write"))]
 Runner = Annotated[Caller, Depends(require("runs.write"))]
 Approver = Annotated[Caller, Depends(require("runs.approve"))]
-Refresher = Annotated[Caller, Depends(require("classes.refresh"))]
+Refresher = Annotated[Caller, Depends(require("classes.refresh", teachers=True))]
+"""Whoever may have a class refreshed; teachers their own."""
 Anyone = Annotated[Caller, Depends(require())]
 """Whoever has a token that is no product's; the route decides what else it takes."""
 Cursor = Annotated[str | None, Query(description="from an earlier answer; none starts at the beginning")]
@@ -84,9 +85,12 @@ Stop = Annotated[asyncio.Event, Depends(_get_stop)]
 """Set when the process is asked to end."""
 
 
-def seen_by(caller: Caller) -> UUID | None:
-    """The one organization a caller may see; None for all. A product sees none here, whatever its token is bound to."""
-    if caller.product_id is not None:
+def seen_by(caller: Caller, *, teachers: bool = False) -> UUID | None:
+    """The one organization a caller may see; None for all. A product sees none here, whatever its token is bound to.
+
+    Nor does a teacher, unless `teachers` says that the route sees to it that they see their own classes only.
+    """
+    if caller.product_id is not None or (caller.teacher is not None and not teachers):
         return NOBODY
     if caller.organization_id is None:
         return None

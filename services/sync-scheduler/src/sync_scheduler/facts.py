@@ -13,7 +13,15 @@ from uuid import UUID
 from homeroom.bus import Message, Retry
 from homeroom.db import Connection, Database
 from homeroom.faultpoints import faultpoint
-from homeroom.messages import Answered, Fact, SubscriptionDisabled, SyncFact, UploadReceived, read_fact
+from homeroom.messages import (
+    Answered,
+    ConnectionWarning,
+    Fact,
+    SubscriptionDisabled,
+    SyncFact,
+    UploadReceived,
+    read_fact,
+)
 from homeroom.telemetry import get_logger, span
 from sync_scheduler import alerting, inquiries, ledger, uploads
 from sync_scheduler.ledger import AWAY, SQL
@@ -31,6 +39,7 @@ class Heard:
     answers: list[tuple[UUID, UUID, Answered]] = field(default_factory=list)
     uploads: list[tuple[UUID, UploadReceived]] = field(default_factory=list)
     disabled: list[SubscriptionDisabled] = field(default_factory=list)
+    warnings: list[ConnectionWarning] = field(default_factory=list)
 
     def add(self, fact: SyncFact) -> None:
         """Take in one more."""
@@ -47,6 +56,10 @@ class Heard:
                 ids = (fact.alert_id, fact.subscription_id, fact.product_id, fact.organization_id)
                 if all(one is None or _read_id(one) is not None for one in ids):
                     self.disabled.append(fact)
+            case ConnectionWarning():
+                own = (fact.alert_id, fact.connection_id, fact.organization_id)
+                if all(_read_id(one) is not None for one in own):
+                    self.warnings.append(fact)
             case _:
                 run_id = _read_id(fact.run_id)
                 if run_id is not None:
@@ -85,6 +98,8 @@ class Facts:
             await uploads.receive(connection, integration, upload)
         for end in heard.disabled:
             await alerting.write_disabled(connection, end, origin=self._origin)
+        for warning in heard.warnings:
+            await alerting.write_warning(connection, warning, origin=self._origin)
         return changes
 
     async def _move(self, connection: Connection, heard: Mapping[UUID, Sequence[Fact]]) -> list[ledger.Change]:

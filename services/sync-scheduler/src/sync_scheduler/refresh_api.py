@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, StringConstraints
 
+from homeroom.auth import own_teacher
 from homeroom.codes import Code
 from homeroom.service import RequestModel
 from sync_scheduler import ledger, refreshes
@@ -31,7 +32,8 @@ class RefreshBody(RequestModel):
 
     integration_id: UUID
     teacher_sourced_id: SourcedId | None = Field(
-        default=None, description="the teacher who asks: then the class must be one of theirs"
+        default=None,
+        description="the teacher who asks: then the class must be one of theirs; a teacher's own token says it already",
     )
     wait_seconds: float | None = Field(
         default=None,
@@ -86,11 +88,13 @@ async def refresh_class(
     refresh = Refresh(
         integration=body.integration_id,
         class_sourced_id=class_sourced_id,
-        teacher_sourced_id=body.teacher_sourced_id,
+        teacher_sourced_id=own_teacher(caller, body.integration_id, body.teacher_sourced_id),
         by=caller.subject,
     )
     throttle = Throttle(class_every=timedelta(seconds=settings.refresh_class_seconds), hourly=settings.refresh_hourly)
-    run_id = await refreshes.start(data, seen_by(caller), refresh, throttle=throttle, terms=settings.terms)
+    run_id = await refreshes.start(
+        data, seen_by(caller, teachers=True), refresh, throttle=throttle, terms=settings.terms
+    )
     seconds = settings.refresh_wait_seconds if body.wait_seconds is None else body.wait_seconds
     row = await refreshes.wait(data, run_id, seconds=seconds, stop=stop)
     return _show(row)

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import StrictBool
 
-from homeroom.auth import Caller
+from homeroom.auth import Caller, require
 from homeroom.codes import Code
 from homeroom.faultpoints import faultpoint
 from homeroom.messages import Purpose
@@ -16,7 +16,6 @@ from homeroom.problems import Problem
 from homeroom.service import RequestModel
 from sync_scheduler import asked_runs, restores, run_views, views
 from sync_scheduler.callers import (
-    Anyone,
     Approver,
     Configuration,
     Cursor,
@@ -52,7 +51,7 @@ class RestoreBody(RequestModel):
     confirm: StrictBool = False
 
 
-async def _check_onlooker(caller: Anyone) -> Caller:
+async def _check_onlooker(caller: Annotated[Caller, Depends(require(teachers=True))]) -> Caller:
     if not caller.scopes & {"integrations.read", "classes.refresh"}:
         detail = "The token lacks the scope integrations.read, or classes.refresh for the refresh of a class."
         raise Problem(Code.SCOPE_MISSING, status=403, detail=detail)
@@ -60,7 +59,7 @@ async def _check_onlooker(caller: Anyone) -> Caller:
 
 
 Onlooker = Annotated[Caller, Depends(_check_onlooker)]
-"""Whoever may have a class refreshed may see what came of it."""
+"""Whoever may have a class refreshed may see what came of it; a teacher, what came of what they asked for."""
 
 
 @router.post("/integrations/{integration_id}/runs", status_code=202)
@@ -112,7 +111,10 @@ async def list_runs(
 async def read_run(run_id: UUID, caller: Onlooker, data: Data) -> run_views.Run:
     """One run: where it stands, what waits for a decision, or what came of it (C5)."""
     only: Purpose | None = None if "integrations.read" in caller.scopes else "refresh"
-    return run_views.show_run(await asked_runs.read(data, run_id, seen_by(caller), only=only))
+    row = await asked_runs.read(data, run_id, seen_by(caller, teachers=True), only=only)
+    if caller.teacher not in (None, (str(row["integration"]), row["teacher_sourced_id"])):
+        raise Problem(Code.NOT_FOUND, status=404, detail=f"There is no run {run_id}.")
+    return run_views.show_run(row)
 
 
 @router.get("/runs/{run_id}/log")

@@ -71,7 +71,7 @@ async def put_accounts(
     """
     doubles = _find_doubles(account.external_id for account in accounts)
     taken = [account for account in accounts if account.external_id not in doubles]
-    work = partial(_put, party=party, accounts=taken, matched=matched)
+    work = partial(write_accounts, party=party, accounts=taken, matched=matched)
     results, ids = await database.transact(work) if taken else ({}, {})
     return [
         Put("refused", None)
@@ -89,9 +89,10 @@ def _find_doubles(external_ids: Iterable[str]) -> frozenset[str]:
     return frozenset(doubles)
 
 
-async def _put(
+async def write_accounts(
     connection: Connection, party: Party, accounts: Sequence[AccountFields], *, matched: bool
 ) -> tuple[Mapping[str, Result], Mapping[str, UUID]]:
+    """`put_accounts` in the caller's transaction, for accounts of different names: what was written, and all ids."""
     whose = party.product, party.organization
     await lock_accounts(connection, party.organization)
     matching = await is_matching(connection, *whose)

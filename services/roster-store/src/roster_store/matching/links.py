@@ -12,7 +12,7 @@ from homeroom import audit
 from homeroom.codes import Code
 from homeroom.db import Connection, Database
 from homeroom.problems import Problem
-from roster_store.matching.accounts import Party
+from roster_store.matching.accounts import AccountFields, Party, write_accounts
 from roster_store.matching.matcher import lock_accounts, match_accounts, note_accounts, rematch
 from roster_store.matching.rule import Key
 from roster_store.tables import SQL
@@ -49,6 +49,24 @@ async def link(database: Database, party: Party, name: AccountName, person: Key,
         Problem: NOT_FOUND, ACCOUNT_LINKED, PERSON_LINKED.
     """
     return await database.transact(partial(_link, party=party, name=name, person=person, replace=replace))
+
+
+async def link_external(database: Database, party: Party, external_id: str, person: Key) -> UUID:
+    """Tie the product's account of this name to a person, and have it known here first where it is not.
+
+    Nothing is replaced, and where it is refused nothing is made either. Raises as `link` does.
+    """
+
+    async def work(connection: Connection) -> UUID:
+        name = AccountName(external_id=external_id)
+        await lock_accounts(connection, party.organization)
+        found = (party.product, party.organization, None, external_id)
+        if await connection.fetchrow(SQL["find_linked_account"], *found) is None:
+            new = AccountFields(external_id, None, None, None, None, active=True)
+            await write_accounts(connection, party, [new], matched=False)
+        return await _link(connection, party, name, person, replace=False)
+
+    return await database.transact(work)
 
 
 async def _link(connection: Connection, party: Party, name: AccountName, person: Key, *, replace: bool) -> UUID:
@@ -101,21 +119,39 @@ async def unlink(database: Database, party: Party, account: asyncpg.Record) -> N
 
     Problem NOT_FOUND if it belongs to nobody. An account that was made for the person and never taken up goes with it.
     """
+    await database.transact(partial(_unlink, party=party, account=account))
+
+
+async def unlink_person(database: Database, party: Party, name: AccountName, person: Key) -> None:
+    """The same for an account by its name, if it is this person's. Problem NOT_FOUND if it is not, or there is none."""
 
     async def work(connection: Connection) -> None:
         await lock_accounts(connection, party.organization)
-        held = await connection.fetchrow(SQL["find_link_of_account"], account["no"])
-        if held is None:
-            raise Problem(Code.NOT_FOUND, status=404, detail="The account belongs to nobody.")
-        key = (held["integration_no"], held["sourced_id"])
-        await note_accounts(connection, [account["no"]])
-        await connection.execute(SQL["end_link"], account["no"], "manual", party.by)
-        await connection.execute(SQL["bar_link"], account["no"], party.product, *key, party.by)
-        await connection.execute(SQL["drop_made_account"], account["no"])
-        await match_accounts(connection, party.product, party.organization)
-        await _note(connection, party, "account.unlink", account["id"])
+        account = await connection.fetchrow(
+            SQL["find_linked_account"], party.product, party.organization, name.id, name.external_id
+        )
+        if account is None:
+            raise Problem(Code.NOT_FOUND, status=404, detail="There is no such account.")
+        found = await connection.fetchrow(SQL["find_represented"], *person)
+        key = person if found is None else (found["integration_no"], found["sourced_id"])
+        await _unlink(connection, party, account, of=key)
 
     await database.transact(work)
+
+
+async def _unlink(connection: Connection, party: Party, account: asyncpg.Record, of: Key | None = None) -> None:
+    """Take an account and its person apart; with `of` only that one."""
+    await lock_accounts(connection, party.organization)
+    held = await connection.fetchrow(SQL["find_link_of_account"], account["no"])
+    key = None if held is None else (held["integration_no"], held["sourced_id"])
+    if key is None or of not in (None, key):
+        raise Problem(Code.NOT_FOUND, status=404, detail="The account does not belong to them.")
+    await note_accounts(connection, [account["no"]])
+    await connection.execute(SQL["end_link"], account["no"], "manual", party.by)
+    await connection.execute(SQL["bar_link"], account["no"], party.product, *key, party.by)
+    await connection.execute(SQL["drop_made_account"], account["no"])
+    await match_accounts(connection, party.product, party.organization)
+    await _note(connection, party, "account.unlink", account["id"])
 
 
 async def list_events(database: Database, account: int, after: int, limit: int) -> list[asyncpg.Record]:

@@ -236,5 +236,11 @@ async def _find(database: Database, caller: Caller, erasure_id: UUID) -> Erasure
                 at=row["told_at"],
                 what="Deletes the integration's files and received answers from before the erasure.",
             ),
+            ServiceState(
+                service="sso",
+                state=told,
+                at=row["told_at"],
+                what="Ends their sessions, and forgets what portals and products call them, and who came in when.",
+            ),
         ],
     )

@@ -45,6 +45,11 @@ ELSEWHERE: Final = (
         "kept": "HOMEROOM_RUN_LOG_DAYS; an erasure takes them out",
     },
     {
+        "where": "sso: people who came in by a portal",
+        "what": "their portal's id, their sourcedIds, sessions, connected accounts, and traces of their launches",
+        "kept": "400 days after they last came, traces for HOMEROOM_TRACE_DAYS; an erasure takes them out",
+    },
+    {
         "where": "dead letters: messages no service could take",
         "what": "parts of rosters",
         "kept": "30 days",

@@ -101,7 +101,7 @@ SELECT no, fetch_no, run_id, plan, rest FROM hold WHERE integration_no = $1 AND 
 
 -- name: lock_hold
 SELECT hold.no, hold.fetch_no, hold.run_id, hold.plan, hold.everything, hold.state, hold.staged, hold.rest,
-       hold.expires_at <= now() AS expired, staged_fetch.terms
+       hold.held_at, hold.expires_at <= now() AS expired, staged_fetch.terms
 FROM hold JOIN staged_fetch ON staged_fetch.no = hold.fetch_no
 WHERE hold.integration_no = $1 AND hold.run_id = $2
 ORDER BY hold.plan = $3 DESC, hold.no DESC

@@ -1,5 +1,7 @@
 -- name: find_client
-SELECT *, CASE WHEN previous_until > now() THEN previous_hash END AS other_hash FROM client WHERE id = $1
+SELECT *, CASE WHEN previous_until > now() THEN previous_hash END AS other_hash,
+    last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS unnoted
+FROM client WHERE id = $1
 
 -- name: list_clients
 SELECT * FROM client
@@ -29,9 +31,14 @@ ON CONFLICT (id) DO UPDATE SET
 UPDATE client SET declared = false WHERE declared AND id <> ALL ($1::text[])
 
 -- name: disable_client
-UPDATE client SET disabled_at = coalesce(disabled_at, now())
-WHERE id = $1 AND ($2::uuid IS NULL OR organization_id = $2)
-RETURNING id
+UPDATE client SET disabled_at = coalesce(client.disabled_at, now())
+FROM (
+    SELECT id, disabled_at FROM client
+    WHERE id = $1 AND ($2::uuid IS NULL OR organization_id = $2)
+    FOR NO KEY UPDATE
+) AS found
+WHERE client.id = found.id
+RETURNING client.*, found.disabled_at IS NULL AS newly
 
 -- name: lock_client
 SELECT * FROM client

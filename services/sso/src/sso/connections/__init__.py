@@ -1,0 +1,1 @@
+"""Identity connections: which doors a district has, and whom we trust behind each."""

@@ -1,0 +1,1 @@
+"""Products that don't ask by OpenID Connect: tickets, LTI, and account linking."""
